@@ -198,12 +198,16 @@ class NoiseSchedule:
             return 1 - self.sigmas
         return self.alphas_cumprod.sqrt()
 
+    def shift_sigmas(self, sigmas: Tensor) -> Tensor:
+        """Move noise levels of rectified flow towards noise, arXiv 2403.03206 equation 23."""
+        return self.shift * sigmas / (1 + (self.shift - 1) * sigmas)
+
     @cached_property
     def sigmas(self) -> Tensor:
-        """Factor of the noise at every timestep: fp64 (num_train_timesteps,). Flow: (0, 1], arXiv 2403.03206 eq. 23."""
+        """Factor of the noise at every timestep: fp64 (num_train_timesteps,). Flow: in (0, 1]."""
         if self.prediction_type == "flow":
             time = torch.arange(1, self.num_train_timesteps + 1, dtype=torch.float64) / self.num_train_timesteps
-            return self.shift * time / (1 + (self.shift - 1) * time)
+            return self.shift_sigmas(time)
         return (1 - self.alphas_cumprod).sqrt()
 
     @cached_property
@@ -246,6 +250,26 @@ class NoiseSchedule:
         """The noise implied by a network output at x_t. Shapes as `add_noise`."""
         return output_to_epsilon(x, model_output, *self.scales(timesteps, x), self.prediction_type).to(x.dtype)
 
+    def split_output(self, model_output: Tensor, num_channels: int) -> tuple[Tensor, Tensor | None]:
+        """Split a network output into prediction (B, C, ...) and learned variance (B, C, ...), None if not learned.
+
+        Raises:
+            InputError: the channels do not fit variance_type.
+        """
+        expected = num_channels * (2 if self.variance_type == "learned_range" else 1)
+        if model_output.shape[1] != expected:
+            raise InputError(
+                f"scheduler: variance_type {self.variance_type!r} needs {expected} output channels for {num_channels} "
+                f"channels of data, the network has {model_output.shape[1]}; set variance_type or out_channels"
+            )
+        if self.variance_type != "learned_range":
+            return model_output, None
+        return model_output[:, :num_channels], model_output[:, num_channels:]
+
+    def clip(self, x0: Tensor) -> Tensor:
+        """Clamp an estimate of the clean sample if clip_sample says so (for pixels, not for latents)."""
+        return x0.clamp(-self.clip_sample_range, self.clip_sample_range) if self.clip_sample else x0
+
     def snr(self, timesteps: Tensor) -> Tensor:
         """Signal-to-noise ratio alpha^2 / sigma^2: fp64 on the CPU, of the shape of timesteps. 0 where no signal is."""
         return (self.alphas / self.sigmas).square()[timesteps.cpu()]
@@ -267,4 +291,8 @@ class NoiseSchedule:
             steps = (
                 count - torch.arange(num_inference_steps, dtype=torch.float64) * count / num_inference_steps
             ).round() - 1
+        if steps[0] >= count:
+            raise InputError(
+                f"steps_offset {self.steps_offset} with {num_inference_steps} steps passes the last timestep"
+            )
         return steps.long()
