@@ -1,0 +1,90 @@
+"""`t2v-data world`: generate the synthetic world."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from data_tools.world.generate import WorldConfig
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="The synthetic world: emoji actors in painted scenes."
+)
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write; must be new or empty.")]
+Seed = Annotated[int, typer.Option(help="Same seed, same pictures.")]
+Preset = Annotated[str, typer.Option(help="small (64 actors) or large (over 200).")]
+Size = Annotated[int, typer.Option(help="Height and width in pixels.")]
+HeldOut = Annotated[bool, typer.Option("--held-out", help="Only the (actor, scene) pairs that training never sees.")]
+Labels = Annotated[bool, typer.Option("--labels", help="Add columns actor, scene, verb (and actor_path for clips).")]
+Workers = Annotated[int, typer.Option(help="Processes; 0 takes one per core.")]
+Backgrounds = Annotated[int, typer.Option(help="Paintings per scene.")]
+Font = Annotated[Path | None, typer.Option(help="NotoColorEmoji.ttf; default: where Debian installs it.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a folder that is not empty.")]
+
+
+def _run(kind: str, config: "WorldConfig", font: Path | None) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from data_tools.world.generate import generate_clips, generate_images, open_glyphs
+
+    columns = (TextColumn(kind), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(kind, total=config.num)
+        generate = generate_images if kind == "images" else generate_clips
+        print(generate(config, open_glyphs(font), lambda done: bar.advance(task, done)))
+
+
+def _cores(workers: int) -> int:
+    return workers or len(os.sched_getaffinity(0))
+
+
+@app.command()
+def images(
+    output: Output,
+    num: Annotated[int, typer.Option(help="How many stills.")] = 100_000,
+    seed: Seed = 0,
+    preset: Preset = "small",
+    held_out: HeldOut = False,
+    labels: Labels = False,
+    size: Size = 128,
+    workers: Workers = 0,
+    backgrounds: Backgrounds = 128,
+    font: Font = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Captioned stills: PNG files and manifest.parquet."""
+    from data_tools.world.generate import WorldConfig
+
+    config = WorldConfig(
+        output, num, seed, preset, held_out, True, labels, size, _cores(workers), backgrounds, overwrite
+    )
+    _run("images", config, font)
+
+
+@app.command()
+def clips(
+    output: Output,
+    num: Annotated[int, typer.Option(help="How many clips.")] = 3_000,
+    seed: Seed = 0,
+    preset: Preset = "small",
+    held_out: HeldOut = False,
+    labels: Labels = False,
+    captions: Annotated[bool, typer.Option("--captions", help="Add captions; training clips have none.")] = False,
+    size: Size = 128,
+    workers: Workers = 0,
+    backgrounds: Backgrounds = 128,
+    font: Font = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Clips of 4 to 6 s at 24 fps, without captions: mp4 files and manifest.parquet."""
+    from data_tools.world.generate import WorldConfig
+
+    captions = captions or held_out
+    config = WorldConfig(
+        output, num, seed, preset, held_out, captions, labels, size, _cores(workers), backgrounds, overwrite
+    )
+    _run("clips", config, font)

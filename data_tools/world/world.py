@@ -1,0 +1,153 @@
+"""The synthetic world: which shots exist, and how a moment of a shot looks."""
+
+import hashlib
+import math
+import random
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image
+
+from data_tools.world import captions
+from data_tools.world.actors import GlyphSource, actors_of
+from data_tools.world.canvas import FRAME, GROUND, WIDTH
+from data_tools.world.scenes import BY_NAME, SCENES, Scene, paint, time_of_day
+from data_tools.world.sprites import actor_sprite, cue_sprites, shadow_sprites
+from data_tools.world.verbs import SIZE, VERBS, Body, Pose, Shot, is_telling
+
+_HELD_OUT = {
+    ("robot", "times_square"),
+    ("cat", "space"),
+    ("dog", "stage"),
+    ("car", "beach"),
+    ("unicorn", "underwater"),
+    ("penguin", "desert"),
+    ("elephant", "snow"),
+    ("rocket", "forest"),
+}
+
+
+def is_held_out(actor: str, scene: str) -> bool:
+    """Whether an (actor, scene) pair is kept out of every training set: a fixed list, and 4% of the rest by hash."""
+    if (actor, scene) in _HELD_OUT:
+        return True
+    return int.from_bytes(hashlib.sha256(f"{actor}|{scene}".encode()).digest()[:4], "big") % 25 == 0
+
+
+class World:
+    """Renders shots. Everything is a function of the arguments here and of the rng passed to a method.
+
+    Args:
+        size: height and width of the pictures in pixels.
+        preset: "small" or "large", how many actors there are.
+        seed: chooses the backgrounds; another seed gives other paintings of the same scenes.
+        num_backgrounds: paintings per scene.
+        glyphs: where the emoji come from.
+    """
+
+    def __init__(
+        self, glyphs: GlyphSource, size: int = 128, preset: str = "small", seed: int = 0, num_backgrounds: int = 128
+    ) -> None:
+        self.size, self.seed, self.num_backgrounds = size, seed, num_backgrounds
+        self.actors = actors_of(preset)
+        self._glyphs = glyphs
+        self._actor = lru_cache(maxsize=None)(lambda actor: self._square_sprite(actor))
+        self._background = lru_cache(maxsize=None)(
+            lambda scene, variant: paint(BY_NAME[scene], variant, self.seed, self.size, self._glyphs)
+        )
+        self._cues = cue_sprites(size)
+        self._shadows = shadow_sprites(size)
+        self._pairs = {
+            held_out: [(a, s) for a in self.actors for s in SCENES if is_held_out(a.name, s.name) == held_out]
+            for held_out in (False, True)
+        }
+
+    def _square_sprite(self, actor) -> tuple[Image.Image, float, float]:  # type: ignore[no-untyped-def]
+        """The sprite centred on a square that holds it in any pose; half width and half height in units."""
+        sprite = actor_sprite(actor, self._glyphs, self.size)
+        side = math.ceil(math.hypot(*sprite.size) * 1.15) + 2
+        square = Image.new("RGBA", (side, side))
+        square.paste(sprite, ((side - sprite.width) // 2, (side - sprite.height) // 2))
+        unit = FRAME / self.size / 2
+        return square, sprite.width * unit, sprite.height * unit
+
+    def sample(self, rng: random.Random, held_out: bool = False, verb: str | None = None) -> Shot:
+        """A random shot of a training pair, or of a held-out pair."""
+        actor, scene = rng.choice(self._pairs[held_out])
+        return self.shot(rng, actor.name, scene, verb or rng.choice(list(VERBS)))
+
+    def shot(self, rng: random.Random, actor: str, scene: Scene, verb: str) -> Shot:
+        """A shot of the given actor, scene and verb, the rest at random."""
+        return Shot(
+            actor=next(a for a in self.actors if a.name == actor),
+            scene=scene,
+            verb=verb,
+            variant=rng.randrange(self.num_backgrounds),
+            offset=rng.uniform(0, WIDTH - FRAME),
+            direction=rng.choice((-1, 1)),
+            x=FRAME / 2 + rng.uniform(-9, 9),
+            phase=rng.random(),
+            scale=rng.uniform(0.88, 1.0) * SIZE.get(verb, 1.0),
+            rate=rng.uniform(0.88, 1.12),
+            amplitude=rng.uniform(0.88, 1.12),
+            brightness=rng.uniform(0.92, 1.06),
+            colors=(rng.randrange(3), rng.randrange(3), rng.randrange(3)),
+        )
+
+    def body(self, shot: Shot) -> Body:
+        """Half width and half height of the actor in this shot, units."""
+        _, half_width, half_height = self._actor(shot.actor)
+        return Body(half_width * shot.scale, half_height * shot.scale)
+
+    def pose(self, shot: Shot, t: float) -> Pose:
+        """Where the actor is at t seconds."""
+        return VERBS[shot.verb](shot, self.body(shot), t)
+
+    def telling_time(self, shot: Shot, rng: random.Random) -> float:
+        """A moment, in seconds, at which a still shows the verb."""
+        while True:
+            t = rng.uniform(0, 4)
+            if is_telling(shot.verb, self.pose(shot, t)):
+                return t
+
+    def caption(self, shot: Shot, rng: random.Random) -> str:
+        """Words for a shot."""
+        return captions.caption(shot, time_of_day(shot.scene, shot.variant, self.seed), rng)
+
+    def view(self, shot: Shot) -> Image.Image:
+        """The background of a shot, size x size RGB."""
+        left = round(shot.offset * self.size / FRAME)
+        view = self._background(shot.scene.name, shot.variant).crop((left, 0, left + self.size, self.size))
+        return view.point([min(255, round(v * shot.brightness)) for v in range(256)] * 3)
+
+    def render(self, shot: Shot, t: float, view: Image.Image | None = None) -> np.ndarray:
+        """A moment of a shot: uint8 (size, size, 3). Pass `view(shot)` to render many moments of one shot faster."""
+        image = (view or self.view(shot)).copy()
+        pose = self.pose(shot, t)
+        if pose.shadow:
+            self._paste(image, self._shadows[round(pose.shadow)], pose.x, GROUND + 1)
+        for cue in pose.behind:
+            self._paste(image, self._cues[cue.kind][cue.index], cue.x, cue.y)
+        self._paste_actor(image, shot, pose)
+        for cue in pose.front:
+            self._paste(image, self._cues[cue.kind][cue.index], cue.x, cue.y)
+        return np.asarray(image)
+
+    def _paste(self, image: Image.Image, sprite: Image.Image, x: float, y: float) -> None:
+        k = self.size / FRAME
+        image.paste(sprite, (round(x * k - sprite.width / 2), round(y * k - sprite.height / 2)), sprite)
+
+    def _paste_actor(self, image: Image.Image, shot: Shot, pose: Pose) -> None:
+        """Rotate, stretch and turn the actor about its centre and paste it at a sub-pixel place."""
+        sprite = self._actor(shot.actor)[0]
+        k, side = self.size / FRAME, sprite.width
+        left, top = pose.x * k - side / 2, pose.y * k - side / 2
+        facing = shot.actor.facing
+        mirror = abs(pose.turn) if facing == 0 and shot.verb != "spinning" else pose.turn * (facing or 1)
+        across, along = shot.scale * pose.stretch_x * mirror, shot.scale * pose.stretch_y
+        cos, sin = math.cos(math.radians(pose.angle)), math.sin(math.radians(pose.angle))
+        a, b, d, e = cos / across, sin / across, -sin / along, cos / along
+        center_x, center_y = side / 2 + left - math.floor(left), side / 2 + top - math.floor(top)
+        matrix = (a, b, side / 2 - a * center_x - b * center_y, d, e, side / 2 - d * center_x - e * center_y)
+        posed = sprite.transform(sprite.size, Image.AFFINE, matrix, Image.BICUBIC)
+        image.paste(posed, (math.floor(left), math.floor(top)), posed)
