@@ -14,7 +14,7 @@ _BITMAP_SIZE = 109  # the one size at which Noto Color Emoji holds its bitmaps
 GlyphSource = Callable[[str], Image.Image]
 """From an emoji to its RGBA picture, cropped to the drawing. Tests pass their own and need no font."""
 
-# One actor per line: name, glyph, where it looks (< left, > right, | at the viewer; v marks a vehicle), other words for it.
+# One actor per line: name, glyph, where it looks (< left, > right, | at the viewer; v: a vehicle), other words for it.
 _SMALL = """
 robot 🤖 | android
 cat 🐈 < kitty kitten

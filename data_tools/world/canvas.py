@@ -69,7 +69,9 @@ class Canvas:
         """Put an emoji of the given height with its foot at (x, bottom)."""
         picture = self.glyphs(glyph)
         scale = height * self.k / picture.height
-        picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(height * self.k))), Image.LANCZOS)
+        picture = picture.resize(
+            (max(1, round(picture.width * scale)), max(1, round(height * self.k))), Image.Resampling.LANCZOS
+        )
         self.image.paste(
             picture, (round(x * self.k - picture.width / 2), round(bottom * self.k - picture.height)), picture
         )
@@ -91,4 +93,4 @@ class Canvas:
 
     def finish(self) -> Image.Image:
         """The painting at its final size."""
-        return self.image.resize(self.final, Image.LANCZOS)
+        return self.image.resize(self.final, Image.Resampling.LANCZOS)

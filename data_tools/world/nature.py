@@ -235,10 +235,9 @@ def volcano(canvas: Canvas, time: str) -> None:
     canvas.ellipse(x, top, 11, 2.6, bright)
     canvas.ground(GROUND - 9, canvas.near((50, 38, 46), 6), wave=2, length=rng.uniform(50, 90))
     for _ in range(3):
-        start = rng.uniform(0, WIDTH)
-        stream = [(start + 18 * i, GROUND + 12 + rng.uniform(-3, 3)) for i in range(4)]
-        canvas.line(stream, lava, 3.2)
-        canvas.line(stream, bright, 1.2)
+        x, y, length = rng.uniform(0, WIDTH), rng.uniform(GROUND + 9, FRAME - 5), rng.uniform(14, 24)
+        canvas.ellipse(x, y, length, 3, lava)
+        canvas.ellipse(x, y, length * 0.7, 1.3, bright)
 
 
 def clouds(canvas: Canvas, time: str) -> None:
@@ -247,11 +246,11 @@ def clouds(canvas: Canvas, time: str) -> None:
     day = rng.choice([((120, 180, 255), (226, 240, 255)), ((150, 170, 250), (255, 220, 240))])
     canvas.sky(*(day if time == "day" else ((150, 110, 200), (255, 190, 150))))
     white: Color = (252, 253, 255) if time == "day" else (255, 232, 222)
-    shade: Color = (214, 228, 250) if time == "day" else (240, 190, 196)
+    shade: Color = (184, 208, 244) if time == "day" else (232, 170, 186)
     for _ in range(3):
         _cloud(canvas, _edge(canvas, 50), rng.uniform(16, 60), rng.uniform(9, 16), canvas.near(white, 3))
-    for y, color, radius in ((GROUND - 4, shade, 17), (GROUND + 10, white, 19)):
+    for y, color, radius in ((GROUND - 8, shade, 18), (GROUND + 8, white, 19)):
         start = rng.uniform(-16, 0)
         for i in range(9):
-            canvas.ellipse(start + 21 * i, y + rng.uniform(0, 4), radius, radius * 0.62, color)
-        canvas.rectangle(0, y + 4, WIDTH, FRAME, color)
+            canvas.ellipse(start + 24 * i, y + rng.uniform(0, 5), radius, radius * 0.7, color)
+        canvas.rectangle(0, y + 5, WIDTH, FRAME, color)

@@ -22,7 +22,7 @@ def actor_sprite(actor: Actor, glyphs: GlyphSource, size: int) -> Image.Image:
     picture = glyphs(actor.glyph)
     scale = min(AREA / math.sqrt(picture.width * picture.height), LONGEST / max(picture.size)) * size / FRAME
     shape = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    return picture.convert("RGBa").resize(shape, Image.LANCZOS).convert("RGBA")
+    return picture.convert("RGBa").resize(shape, Image.Resampling.LANCZOS).convert("RGBA")
 
 
 def _drawn(width: float, height: float, size: int, draw: Draw) -> Image.Image:
@@ -31,7 +31,7 @@ def _drawn(width: float, height: float, size: int, draw: Draw) -> Image.Image:
     shape = (max(1, round(width * k)), max(1, round(height * k)))
     image = Image.new("RGBA", (shape[0] * _OVERSAMPLE, shape[1] * _OVERSAMPLE))
     draw(ImageDraw.Draw(image), k * _OVERSAMPLE)
-    return image.convert("RGBa").resize(shape, Image.LANCZOS).convert("RGBA")
+    return image.convert("RGBa").resize(shape, Image.Resampling.LANCZOS).convert("RGBA")
 
 
 def _note(color: tuple[int, int, int]) -> Draw:
@@ -94,7 +94,7 @@ def _swirl(step: int, front: bool) -> Draw:
                 for start in (0.0, math.pi):
                     angle = start + 2 * math.pi * step / SWIRL_STEPS - 0.045 * tail
                     if (math.sin(angle) > 0) == front:
-                        x, y, radius = 43 + 39 * math.cos(angle), 9 + 5.5 * math.sin(angle), 2.4 - 0.04 * tail + grow
+                        x, y, radius = 44 + 38 * math.cos(angle), 11 + 6.5 * math.sin(angle), 3.2 - 0.05 * tail + grow
                         canvas.ellipse([v * k for v in (x - radius, y - radius, x + radius, y + radius)], fill=fill)
 
     return draw
@@ -111,8 +111,8 @@ def cue_sprites(size: int) -> dict[str, list[Image.Image]]:
         "lift": [_drawn(5, 15, size, _bar(5, 15))],
         "dust": [_drawn(2 * radius, 2 * radius, size, _dust(radius)) for radius in np.linspace(4, 9, 8)],
         "balloon": balloons,
-        "swirl_behind": [_drawn(86, 18, size, _swirl(step, False)) for step in range(SWIRL_STEPS)],
-        "swirl_front": [_drawn(86, 18, size, _swirl(step, True)) for step in range(SWIRL_STEPS)],
+        "swirl_behind": [_drawn(88, 22, size, _swirl(step, False)) for step in range(SWIRL_STEPS)],
+        "swirl_front": [_drawn(88, 22, size, _swirl(step, True)) for step in range(SWIRL_STEPS)],
     }
 
 

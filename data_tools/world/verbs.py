@@ -1,8 +1,7 @@
 """What actors do: pose and cues as functions of time.
 
-Every verb can be told from one still (a pose and a cue of its own) and moves in its own measurable way. Lengths are in
-units of 1/128 of the picture, x to the right and y down; angles in degrees, clockwise; t in seconds from the start of the
-clip.
+Every verb can be told from one still (a pose and a cue of its own) and moves in its own measurable way. Lengths are
+in units of 1/128 of the picture, x to the right and y down; angles in degrees, clockwise; t in seconds from the start.
 """
 
 import math

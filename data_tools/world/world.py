@@ -149,5 +149,5 @@ class World:
         a, b, d, e = cos / across, sin / across, -sin / along, cos / along
         center_x, center_y = side / 2 + left - math.floor(left), side / 2 + top - math.floor(top)
         matrix = (a, b, side / 2 - a * center_x - b * center_y, d, e, side / 2 - d * center_x - e * center_y)
-        posed = sprite.transform(sprite.size, Image.AFFINE, matrix, Image.BICUBIC)
+        posed = sprite.transform(sprite.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
         image.paste(posed, (math.floor(left), math.floor(top)), posed)
