@@ -68,13 +68,10 @@ class Canvas:
     def glyph(self, glyph: str, height: float, x: float, bottom: float) -> None:
         """Put an emoji of the given height with its foot at (x, bottom)."""
         picture = self.glyphs(glyph)
-        scale = height * self.k / picture.height
-        picture = picture.resize(
-            (max(1, round(picture.width * scale)), max(1, round(height * self.k))), Image.Resampling.LANCZOS
-        )
-        self.image.paste(
-            picture, (round(x * self.k - picture.width / 2), round(bottom * self.k - picture.height)), picture
-        )
+        shape = (max(1, round(picture.width * height * self.k / picture.height)), max(1, round(height * self.k)))
+        picture = picture.resize(shape, Image.Resampling.LANCZOS)
+        place = (round(x * self.k - picture.width / 2), round(bottom * self.k - picture.height))
+        self.image.paste(picture, place, picture)
 
     def glow(self, shapes: Sequence[tuple[Sequence[Point], Color]], alpha: int, blur: float = 0.0) -> None:
         """Lay see-through polygons over the painting, softened by `blur` units."""

@@ -18,11 +18,13 @@ Draw = Callable[[ImageDraw.ImageDraw, float], None]
 
 
 def actor_sprite(actor: Actor, glyphs: GlyphSource, size: int) -> Image.Image:
-    """An actor at scale 1 for pictures of `size` pixels: RGBA, cropped to the drawing."""
+    """An actor at scale 1 for pictures of `size` pixels: RGBA, cropped to the drawing but for one clear pixel around."""
     picture = glyphs(actor.glyph)
     scale = min(AREA / math.sqrt(picture.width * picture.height), LONGEST / max(picture.size)) * size / FRAME
     shape = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    return picture.convert("RGBa").resize(shape, Image.Resampling.LANCZOS).convert("RGBA")
+    sprite = Image.new("RGBA", (shape[0] + 2, shape[1] + 2))
+    sprite.paste(picture.convert("RGBa").resize(shape, Image.Resampling.LANCZOS).convert("RGBA"), (1, 1))
+    return sprite
 
 
 def _drawn(width: float, height: float, size: int, draw: Draw) -> Image.Image:

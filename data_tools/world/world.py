@@ -51,7 +51,7 @@ class World:
         self.size, self.seed, self.num_backgrounds = size, seed, num_backgrounds
         self.actors = actors_of(preset)
         self._glyphs = glyphs
-        self._actor = lru_cache(maxsize=None)(lambda actor: self._square_sprite(actor))
+        self._actor = lru_cache(maxsize=None)(lambda actor: actor_sprite(actor, glyphs, size))
         self._background = lru_cache(maxsize=None)(
             lambda scene, variant: paint(BY_NAME[scene], variant, self.seed, self.size, self._glyphs)
         )
@@ -61,15 +61,6 @@ class World:
             held_out: [(a, s) for a in self.actors for s in SCENES if is_held_out(a.name, s.name) == held_out]
             for held_out in (False, True)
         }
-
-    def _square_sprite(self, actor) -> tuple[Image.Image, float, float]:  # type: ignore[no-untyped-def]
-        """The sprite centred on a square that holds it in any pose; half width and half height in units."""
-        sprite = actor_sprite(actor, self._glyphs, self.size)
-        side = math.ceil(math.hypot(*sprite.size) * 1.15) + 2
-        square = Image.new("RGBA", (side, side))
-        square.paste(sprite, ((side - sprite.width) // 2, (side - sprite.height) // 2))
-        unit = FRAME / self.size / 2
-        return square, sprite.width * unit, sprite.height * unit
 
     def sample(self, rng: random.Random, held_out: bool = False, verb: str | None = None) -> Shot:
         """A random shot of a training pair, or of a held-out pair."""
@@ -96,8 +87,9 @@ class World:
 
     def body(self, shot: Shot) -> Body:
         """Half width and half height of the actor in this shot, units."""
-        _, half_width, half_height = self._actor(shot.actor)
-        return Body(half_width * shot.scale, half_height * shot.scale)
+        sprite = self._actor(shot.actor)
+        unit = FRAME / self.size / 2 * shot.scale
+        return Body(sprite.width * unit, sprite.height * unit)
 
     def pose(self, shot: Shot, t: float) -> Pose:
         """Where the actor is at t seconds."""
@@ -138,16 +130,17 @@ class World:
         image.paste(sprite, (round(x * k - sprite.width / 2), round(y * k - sprite.height / 2)), sprite)
 
     def _paste_actor(self, image: Image.Image, shot: Shot, pose: Pose) -> None:
-        """Rotate, stretch and turn the actor about its centre and paste it at a sub-pixel place."""
-        sprite = self._actor(shot.actor)[0]
-        k, side = self.size / FRAME, sprite.width
-        left, top = pose.x * k - side / 2, pose.y * k - side / 2
-        facing = shot.actor.facing
+        """Stretch and turn the actor about its centre, rotate it, and paste it at a sub-pixel place."""
+        sprite, k, facing = self._actor(shot.actor), self.size / FRAME, shot.actor.facing
         mirror = abs(pose.turn) if facing == 0 and shot.verb != "spinning" else pose.turn * (facing or 1)
         across, along = shot.scale * pose.stretch_x * mirror, shot.scale * pose.stretch_y
         cos, sin = math.cos(math.radians(pose.angle)), math.sin(math.radians(pose.angle))
+        half_x = (abs(cos * across) * sprite.width + abs(sin * along) * sprite.height) / 2 + 1
+        half_y = (abs(sin * across) * sprite.width + abs(cos * along) * sprite.height) / 2 + 1
+        left, top = math.floor(pose.x * k - half_x), math.floor(pose.y * k - half_y)
+        shape = (math.ceil(2 * half_x) + 1, math.ceil(2 * half_y) + 1)
+        x, y = pose.x * k - left, pose.y * k - top  # the centre, in the posed picture
         a, b, d, e = cos / across, sin / across, -sin / along, cos / along
-        center_x, center_y = side / 2 + left - math.floor(left), side / 2 + top - math.floor(top)
-        matrix = (a, b, side / 2 - a * center_x - b * center_y, d, e, side / 2 - d * center_x - e * center_y)
-        posed = sprite.transform(sprite.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
-        image.paste(posed, (math.floor(left), math.floor(top)), posed)
+        matrix = (a, b, sprite.width / 2 - a * x - b * y, d, e, sprite.height / 2 - d * x - e * y)
+        posed = sprite.transform(shape, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+        image.paste(posed, (left, top), posed)
