@@ -116,7 +116,7 @@ class DiagonalGaussian:
 
 
 def rename_old_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """State dict with today's attention names (`to_q`, not `query`) and attention weights as matrices, not 1x1 kernels."""
+    """State dict with today's attention names (`to_q`, not `query`) and attention weights as matrices, not kernels."""
     renamed = {}
     for name, tensor in state_dict.items():
         name = OLD_ATTENTION_KEY.sub(lambda match: f"{match[1]}{OLD_ATTENTION_NAMES[match[2]]}.", name)
