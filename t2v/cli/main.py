@@ -1,7 +1,8 @@
 """The command `t2v`.
 
-One module per command: `t2v/cli/<name>.py` with `app = typer.Typer(add_completion=False)`. A module is imported when its command
-is used or listed, and imports torch, models and media libraries only inside its functions: help answers at once.
+One module per command: `t2v/cli/<name>.py` with `app = typer.Typer(add_completion=False)`. A module is imported when
+its command is used or listed, and imports torch, models and media libraries only inside its functions: help answers at
+once.
 """
 
 import os

@@ -1,0 +1,196 @@
+"""`t2v generate`: text to video."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from t2v.cli import STARTED, options
+
+if TYPE_CHECKING:
+    from t2v.cli.outputs import Job
+    from t2v.cli.progress import Reporter
+    from t2v.pipelines.settings import GenerationOptions
+    from t2v.pipelines.text_to_video import TextToVideoPipeline
+    from t2v.pipelines.video import Video
+
+app = typer.Typer(add_completion=False)
+
+NUM_PREVIEWS = 6
+PREVIEW_SIZE = 256  # pixels on the longer side, at most
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the networks come from and how they run; the last two are known when a video is made again."""
+
+    model: str = "mini"
+    motion: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int | None = None  # of the CPU: another number may round differently
+    weights_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class _Show:
+    """What is written and printed besides the videos."""
+
+    preview: bool
+    as_json: bool
+    overwrite: bool
+
+
+@app.command()
+def generate(
+    prompt: options.Prompt = None,
+    output: options.Output = None,
+    model: options.Model = None,
+    motion: options.Motion = None,
+    num_frames: options.NumFrames = None,
+    fps: options.Fps = None,
+    height: options.Height = None,
+    width: options.Width = None,
+    num_inference_steps: options.NumInferenceSteps = None,
+    sampler: options.Sampler = None,
+    guidance_scale: options.GuidanceScale = None,
+    guidance_rescale: options.GuidanceRescale = None,
+    negative_prompt: options.NegativePrompt = None,
+    seed: options.Seed = None,
+    num_videos: options.NumVideos = 1,
+    prompts: options.Prompts = None,
+    from_: options.From = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    chunk_size: options.ChunkSize = None,
+    preview: options.Preview = False,
+    as_json: options.AsJson = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make a video from a sentence, as in: t2v generate "robot dancing in Times Square".
+
+    The last line on stdout is the file written. The .json beside it says how it was made.
+    """
+    from t2v.cli.outputs import check_jobs, plan_jobs, read_sidecar, repeat_path
+    from t2v.cli.progress import Reporter
+    from t2v.pipelines.settings import GenerationSettings, check_seed
+
+    record = read_sidecar(from_) if from_ is not None else {}
+    given = _given(
+        num_frames=num_frames,
+        fps=fps,
+        height=height,
+        width=width,
+        num_inference_steps=num_inference_steps,
+        sampler=sampler,
+        guidance_scale=guidance_scale,
+        guidance_rescale=guidance_rescale,
+        negative_prompt=negative_prompt,
+        chunk_size=chunk_size,
+    )
+    settings = GenerationSettings.check_options({**record.get("settings", {}), **given}, str(from_))
+    texts = _prompts(prompt, prompts, record)
+    seed = record.get("seed", 0) if seed is None else seed
+    check_seed(seed, num_videos)
+    if output is None and from_ is not None:
+        output = repeat_path(from_, record)
+    jobs = plan_jobs(texts, seed, num_videos, output)
+    check_jobs(jobs, overwrite)
+    source = _source(record, _given(model=model, motion=motion and str(motion), device=device, dtype=dtype))
+    _run(jobs, source, settings, _Show(preview, as_json, overwrite), Reporter(quiet))
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """The options that were given a value."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _prompts(prompt: str | None, prompts_file: Path | None, record: dict[str, Any]) -> list[str]:
+    """The texts to make videos of: the prompt, a file of prompts, or the recorded one."""
+    from t2v.cli.outputs import read_prompts
+    from t2v.errors import InputError
+    from t2v.pipelines.settings import check_prompt
+
+    if prompt is not None and prompts_file is not None:
+        raise InputError("give a prompt or --prompts FILE, not both")
+    if prompts_file is not None:
+        return read_prompts(prompts_file)
+    text = record.get("prompt", "") if prompt is None else prompt
+    check_prompt(text)
+    return [text]
+
+
+def _source(record: dict[str, Any], given: dict[str, Any]) -> _Source:
+    """The recorded source, changed by the options given; none of them leaves the exact repeat intact."""
+    names = ("model", "motion", "device", "dtype", "threads", "weights_sha256")
+    recorded = {name: record[name] for name in names if name in record}
+    if "model" in given:
+        recorded.pop("motion", None)
+    if "model" in given or "motion" in given:
+        recorded.pop("weights_sha256", None)
+    return _Source(**{**recorded, **given})
+
+
+def _run(jobs: "list[Job]", source: _Source, settings: "GenerationOptions", show: _Show, reporter: "Reporter") -> None:
+    """Load the model once and make every video."""
+    from t2v.cli.progress import peak_memory
+    from t2v.pipelines.memory import format_bytes
+
+    with reporter.running():
+        pipe, seconds = _load(source, reporter)
+        for index, job in enumerate(jobs):
+            started = time.perf_counter()
+            count = f" ({index + 1}/{len(jobs)})" if len(jobs) > 1 else ""
+            reporter.start(f"{job.prompt[:40]}{count}")
+            video = pipe(job.prompt, seed=job.seed, callback=_follow(job, reporter, show), **settings)
+            split = {**seconds, **video.metadata["seconds"], **_write(job, video, show)}
+            total = time.perf_counter() - (STARTED if index == 0 else started)
+            result = {"path": str(job.path), **video.metadata, "seconds": {**split, "total": total}}
+            result["peak_memory_bytes"] = peak_memory()
+            seconds = dict.fromkeys(seconds, 0.0)
+            times = ", ".join(f"{name} {value:.1f}" for name, value in split.items())
+            reporter.note(f"{video!r} in {total:.1f} s ({times}), peak memory {format_bytes(peak_memory())}")
+            reporter.result(json.dumps(result, ensure_ascii=False) if show.as_json else str(job.path))
+
+
+def _load(source: _Source, reporter: "Reporter") -> "tuple[TextToVideoPipeline, dict[str, float]]":
+    """The pipeline, and the seconds that imports and loading took."""
+    reporter.start("starting")
+    import torch
+
+    from t2v.pipelines.text_to_video import load
+
+    imported = time.perf_counter()
+    reporter.start(f"loading {source.model}")
+    if source.threads is not None:
+        torch.set_num_threads(source.threads)
+    pipe = load(source.model, device=source.device, dtype=source.dtype, motion=source.motion)
+    if source.weights_sha256 not in (None, pipe.weights_sha256):
+        reporter.note(f"warning: the weights of {source.model} differ from the recorded ones: so will the video")
+    return pipe, {"import": imported - STARTED, "load": time.perf_counter() - imported}
+
+
+def _follow(job: "Job", reporter: "Reporter", show: _Show) -> Any:
+    """A callback that moves the progress bar and, if wanted, writes the preview every few steps."""
+
+    def callback(step: int, num_steps: int, estimate: Any) -> None:
+        reporter.step(step + 1, num_steps)
+        if show.preview and (step + 1) % max(1, num_steps // NUM_PREVIEWS) == 0:
+            estimate().thumbnail(PREVIEW_SIZE).save(job.preview, overwrite=True)
+
+    return callback
+
+
+def _write(job: "Job", video: "Video", show: _Show) -> dict[str, float]:
+    """Write the video and its record; returns the seconds that took."""
+    from t2v.cli.outputs import write_sidecar
+
+    started = time.perf_counter()
+    job.path.parent.mkdir(parents=True, exist_ok=True)
+    video.save(job.path, overwrite=show.overwrite)
+    write_sidecar(job.sidecar, {"file": job.path.name, **video.metadata})
+    return {"encode": time.perf_counter() - started}

@@ -1,0 +1,52 @@
+"""The options that commands share, each with its one explanation."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_MODEL_DEFAULT = "[default: the model's]"
+
+Prompt = Annotated[str | None, typer.Argument(help="What the video shows.", show_default=False)]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="File to write: .mp4, .webm, .gif, .webp, or a name without extension for a folder of PNGs. "
+        "[default: outputs/PROMPT-SEED.mp4]",
+    ),
+]
+Model = Annotated[str | None, typer.Option(help="mini, a model folder, or a hub id. [default: mini]")]
+Motion = Annotated[Path | None, typer.Option(help="Folder or file of temporal weights. [default: the model's motion/]")]
+NumFrames = Annotated[int | None, typer.Option(help=f"Frames of the video. {_MODEL_DEFAULT}")]
+Fps = Annotated[float | None, typer.Option(help=f"Frames per second. {_MODEL_DEFAULT}")]
+Height = Annotated[int | None, typer.Option(help=f"Pixels. {_MODEL_DEFAULT}")]
+Width = Annotated[int | None, typer.Option(help=f"Pixels. {_MODEL_DEFAULT}")]
+NumInferenceSteps = Annotated[int | None, typer.Option(help=f"Denoising steps. {_MODEL_DEFAULT}")]
+Sampler = Annotated[
+    str | None, typer.Option(help=f"ddpm, ddim, euler, heun, dpmpp_2m, dpmpp_2m_karras. {_MODEL_DEFAULT}")
+]
+GuidanceScale = Annotated[
+    float | None, typer.Option(help=f"How closely to follow the text; 1 is without guidance. {_MODEL_DEFAULT}")
+]
+GuidanceRescale = Annotated[
+    float | None, typer.Option(help="0 to 1: takes back the contrast that guidance adds. [default: 0]")
+]
+NegativePrompt = Annotated[str | None, typer.Option(help="What the video should not show.")]
+Seed = Annotated[int | None, typer.Option(help="One seed, one video; video i of several uses seed + i. [default: 0]")]
+NumVideos = Annotated[int, typer.Option(help="Videos for each prompt, each with its own seed.")]
+Prompts = Annotated[Path | None, typer.Option(help="Text file with one prompt a line.")]
+From = Annotated[
+    Path | None,
+    typer.Option("--from", help="The .json beside a video: make that video again; other options change it."),
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [default: auto]")]
+Dtype = Annotated[str | None, typer.Option(help="auto, fp32, fp16, bf16. [default: auto]")]
+ChunkSize = Annotated[int | None, typer.Option(help="Frames decoded at once: fewer take less memory. [default: 8]")]
+Preview = Annotated[
+    bool, typer.Option("--preview/--no-preview", help="Write OUTPUT.preview.webp while the picture forms.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the results.")]

@@ -1,0 +1,115 @@
+"""Where the videos of one command go: names, checks before any work, and the `.json` beside each video."""
+
+import json
+import os
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from t2v.data.video_io import check_output
+from t2v.errors import InputError
+
+DEFAULT_FOLDER = Path("outputs")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video to make."""
+
+    prompt: str
+    seed: int
+    path: Path
+
+    @property
+    def sidecar(self) -> Path:
+        """The `.json` that says how the video was made."""
+        return self.path.with_suffix(".json")
+
+    @property
+    def preview(self) -> Path:
+        """The animated file that shows the picture form."""
+        return self.path.with_suffix(".preview.webp")
+
+
+def slug(prompt: str, max_length: int = 60) -> str:
+    """A file name for a prompt: words in lower case joined by hyphens, cut at a word; `video` if it has none."""
+    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", prompt).lower())
+    name = ""
+    for word in words:
+        if name and len(name) + 1 + len(word) > max_length:
+            break
+        name = f"{name}-{word}" if name else word[:max_length]
+    return name or "video"
+
+
+def read_prompts(path: Path) -> list[str]:
+    """The prompts of a text file, one a line; empty lines are skipped."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InputError(f"cannot read the prompts file {path}: {reason}") from None
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise InputError(f"the prompts file {path} holds no prompt: write one a line")
+    return prompts
+
+
+def plan_jobs(prompts: list[str], seed: int, num_videos: int, output: Path | None) -> list[Job]:
+    """Name one file for each prompt and seed; several are numbered, by seed or by prompt."""
+    total = len(prompts) * num_videos
+    jobs = []
+    for index, prompt in enumerate(prompts):
+        for offset in range(num_videos):
+            if output is None:
+                number = f"{index + 1:0{len(str(len(prompts)))}d}-" if len(prompts) > 1 else ""
+                path = DEFAULT_FOLDER / f"{number}{slug(prompt)}-{seed + offset}.mp4"
+            elif total == 1:
+                path = output
+            else:
+                number = f"{len(jobs) + 1:0{len(str(total))}d}"
+                path = output.with_name(f"{output.stem}-{number}{output.suffix}")
+            jobs.append(Job(prompt, seed + offset, path))
+    return jobs
+
+
+def check_jobs(jobs: list[Job], overwrite: bool) -> None:
+    """Raise InputError if any of the files cannot be written or would replace another; writes nothing."""
+    for job in jobs:
+        if job.path.parent != DEFAULT_FOLDER or DEFAULT_FOLDER.exists():
+            check_output(job.path, overwrite=overwrite)
+        elif not os.access(Path(), os.W_OK | os.X_OK):
+            raise InputError(f"cannot make the folder {DEFAULT_FOLDER} here: no permission; choose another --output")
+        if job.sidecar.exists() and not overwrite:
+            raise InputError(f"{job.sidecar} exists; choose another --output or add --overwrite")
+
+
+def repeat_path(sidecar: Path, record: dict[str, Any]) -> Path:
+    """Where a video made again from its `.json` goes: beside it, the first is never replaced."""
+    return sidecar.with_name(f"{sidecar.stem}-repeat{Path(record['file']).suffix}")
+
+
+def write_sidecar(path: Path, metadata: dict[str, Any]) -> None:
+    """Write metadata as JSON, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """Read what `write_sidecar` wrote; InputError says what is missing."""
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        raise InputError(f"{path} is not the .json that t2v writes beside a video") from None
+    for key in ("file", "prompt", "seed", "settings", "model", "device", "dtype"):
+        if not isinstance(metadata, dict) or key not in metadata:
+            raise InputError(f"{path} is not the .json that t2v writes beside a video: it has no {key!r}")
+    return metadata

@@ -1,0 +1,104 @@
+"""What a person may choose about one video, with its rules. Free of torch: commands check before they load."""
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypedDict
+
+from t2v.errors import InputError
+
+MAX_FPS = 240.0
+
+
+class GenerationOptions(TypedDict, total=False):
+    """The fields of `GenerationSettings`, each optional: what a call or a command line overrides."""
+
+    num_frames: int
+    fps: float
+    height: int
+    width: int
+    num_inference_steps: int
+    sampler: str
+    guidance_scale: float
+    guidance_rescale: float
+    negative_prompt: str
+    chunk_size: int
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """Settings of one video. A value out of range raises InputError."""
+
+    num_frames: int = 16
+    fps: float = 8.0  # frames per second, both what the network is told and what the file plays at
+    height: int = 512  # pixels
+    width: int = 512  # pixels
+    num_inference_steps: int = 25
+    sampler: str = "dpmpp_2m"
+    guidance_scale: float = 7.5  # 1 turns guidance off
+    guidance_rescale: float = 0.0  # 0 to 1, arXiv 2305.08891 section 3.4
+    negative_prompt: str = ""
+    chunk_size: int = 8  # frames decoded at once
+
+    def __post_init__(self) -> None:
+        for name in ("num_frames", "height", "width", "num_inference_steps", "chunk_size"):
+            _check_count(name, getattr(self, name))
+        for name, low, high in (
+            ("fps", -math.inf, math.inf),
+            ("guidance_scale", 0.0, math.inf),
+            ("guidance_rescale", 0.0, 1.0),
+        ):
+            _check_number(name, getattr(self, name), low, high)
+        if not 0 < self.fps <= MAX_FPS:
+            raise InputError(f"fps must be above 0 and at most {MAX_FPS:g}, got {self.fps:g}")
+        for name in ("sampler", "negative_prompt"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"{name} must be text, got {getattr(self, name)!r}")
+
+    @classmethod
+    def check_options(cls, options: dict[str, Any], source: str) -> GenerationOptions:
+        """The options unchanged; InputError for an unknown name (found in `source`) or a value out of range."""
+        known = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise InputError(f"{source} has the unknown setting {name!r}; known are {', '.join(known)}")
+        cls(**options)
+        return GenerationOptions(**options)  # type: ignore[typeddict-item]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain values for JSON."""
+        return asdict(self)
+
+    def check_size(self, multiple: int) -> None:
+        """Raise InputError unless height and width are multiples of `multiple` pixels."""
+        for name in ("height", "width"):
+            value = getattr(self, name)
+            if value % multiple:
+                below, above = value // multiple * multiple, (value // multiple + 1) * multiple
+                choices = f"{below} or {above}" if below else f"{above}"
+                raise InputError(f"{name} {value} is not a multiple of {multiple}, as this model needs: use {choices}")
+
+
+def check_prompt(prompt: str) -> None:
+    """Raise InputError for a prompt without any words."""
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise InputError('the prompt is empty: say what the video shows, as in "robot dancing in Times Square"')
+
+
+def check_seed(seed: int, num_videos: int = 1) -> None:
+    """Raise InputError unless seed .. seed + num_videos - 1 are seeds that a generator takes (0 to 2^63 - 1)."""
+    _check_count("num_videos", num_videos)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= 2**63 - num_videos:
+        raise InputError(f"seed must be a whole number from 0 to 2^63 - {num_videos}, got {seed!r}")
+
+
+def _check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def _check_number(name: str, value: object, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"{name} must be a finite number, got {value!r}")
+    if not low <= value <= high:
+        limits = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+        raise InputError(f"{name} must be {limits}, got {value:g}")
