@@ -1,0 +1,90 @@
+"""Still pictures with captions: a folder with a manifest, or a folder tree of picture files."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from t2v.data.manifest import MANIFEST_NAME, read_manifest
+from t2v.data.transforms import fit_square
+from t2v.errors import InputError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+
+
+@dataclass(frozen=True)
+class Still:
+    """One picture file."""
+
+    path: Path
+    caption: str | None
+    content: str  # identifies the file's content: its hash from a manifest, else name, size and time
+
+
+def find_stills(path: str | Path) -> list[Still]:
+    """The pictures below `path`, in a fixed order; rows of a manifest with an error are left out.
+
+    Without a manifest, a caption is the text of the `.txt` file beside a picture.
+
+    Raises:
+        InputError: no such folder, or no pictures there.
+    """
+    path = Path(path)
+    if (path / MANIFEST_NAME).is_file() or path.suffix in (".parquet", ".jsonl"):
+        root = path if path.is_dir() else path.parent
+        stills = [Still(root / row.path, row.caption, row.clip_id) for row in read_manifest(path) if row.error is None]
+    elif path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        stills = [_from_file(file, path) for file in files]
+    else:
+        raise InputError(f"data: no folder {path}; check --data")
+    if not stills:
+        raise InputError(f"data: no pictures in {path}; expected {', '.join(sorted(SUFFIXES))} or {MANIFEST_NAME}")
+    return stills
+
+
+def _from_file(file: Path, root: Path) -> Still:
+    text = file.with_suffix(".txt")
+    caption = text.read_text(encoding="utf-8").strip() if text.is_file() else None
+    stat = file.stat()
+    return Still(file, caption, f"{file.relative_to(root)}:{stat.st_size}:{stat.st_mtime_ns}")
+
+
+def read_still(path: Path, resolution: int) -> np.ndarray:
+    """One picture as uint8 (resolution, resolution, 3); InputError when it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return fit_square(image, resolution)
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise InputError(f"data: {path} cannot be read as a picture ({error}); remove it from the data") from error
+
+
+def read_stills(
+    stills: Sequence[Still],
+    resolution: int,
+    num_threads: int = 4,
+    on_read: Callable[[int], None] = lambda done: None,
+) -> Tensor:
+    """All pictures as uint8 (N, resolution, resolution, 3)."""
+    pixels = np.empty((len(stills), resolution, resolution, 3), dtype=np.uint8)
+
+    def read(index: int) -> None:
+        pixels[index] = read_still(stills[index].path, resolution)
+
+    with ThreadPoolExecutor(num_threads) as pool:
+        for done, _ in enumerate(pool.map(read, range(len(stills))), start=1):
+            on_read(done)
+    return torch.from_numpy(pixels)
+
+
+def hold_back(count: int, num_validation: int) -> tuple[list[int], list[int]]:
+    """Split 0..count-1 into (training, validation) indices; the same split for the same count, whatever the seed."""
+    if num_validation >= count:
+        raise InputError(f"data: {count} samples are too few to hold back data.num_validation={num_validation}")
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
+    return sorted(order[num_validation:]), sorted(order[:num_validation])

@@ -1,0 +1,296 @@
+"""Training configurations: YAML files that overlay each other, then `key=value` overrides, checked key by key."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from t2v.errors import InputError
+
+Stage = Literal["autoencoder", "image", "temporal"]
+
+
+class Section(BaseModel):
+    """Part of a configuration: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# ---------------------------------------------------------------- optim
+
+
+class OptimConfig(Section):
+    learning_rate: float = Field(1e-3, gt=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_steps: int = Field(200, ge=0)
+    schedule: Literal["constant", "cosine", "trapezoid"] = "cosine"
+    decay_fraction: float = Field(0.3, gt=0, le=1)  # of trapezoid: the share of the training in which the rate falls
+    final_scale: float = Field(0.0, ge=0, le=1)  # of the learning rate, reached at the end
+    max_grad_norm: float | None = Field(1.0, gt=0)
+    ema_decay: float | None = Field(0.999, gt=0, lt=1)
+
+
+# ---------------------------------------------------------------- data
+
+
+class DataConfig(Section):
+    path: str | None = None  # a folder of files, or a folder with a manifest; --data
+    resolution: int = Field(128, ge=8)
+    num_workers: int = Field(0, ge=0)
+    num_validation: int = Field(64, ge=1)  # samples held back from training
+    max_samples: int | None = Field(None, ge=1)  # use only so many
+
+
+class StillsConfig(DataConfig):
+    cache: Literal["memory", "device", "none"] = "memory"  # where the decoded uint8 pixels live; none: decode again
+    max_cache_gb: float = Field(12.0, gt=0)  # above it, the cache is "none"
+    crop_size: int | None = Field(None, ge=8)  # random crops of each image; null: the whole image
+
+
+class CaptionedConfig(DataConfig):
+    cache_dir: str | None = None  # of latents; null: OUTPUT_DIR/cache
+    cache_device: bool = False  # latents live on the training device
+    latents: Literal["mode", "sample"] = "sample"
+    encode_batch_size: int = Field(64, ge=1)
+    caption_dropout: float = Field(0.1, ge=0, lt=1)  # share of samples that see the empty prompt
+
+
+class ClipsConfig(DataConfig):
+    cache_dir: str | None = None
+    cache_device: bool = False
+    cache_fps: float | None = Field(None, gt=0)  # frames kept a second; null: every frame
+    latents: Literal["mode", "sample"] = "sample"
+    encode_batch_size: int = Field(64, ge=1)
+    num_frames: int = Field(16, ge=2)
+    fps_range: tuple[float, float] = (1.0, 30.0)  # clipped to what each file allows: frames are never duplicated
+    curriculum_fraction: float = Field(0.5, ge=0, le=1)  # share of the training in which the lower fps bound falls
+    conditioning: Literal["null"] = "null"  # what the frozen text branch sees: the empty prompt
+    num_validation: int = Field(16, ge=1)
+
+
+# ---------------------------------------------------------------- model
+
+
+class AutoencoderSection(Section):
+    block_out_channels: tuple[int, ...] = (32, 64, 128, 128)
+    layers_per_block: int = Field(1, ge=1)
+    latent_channels: int = Field(4, ge=1)
+    norm_num_groups: int = Field(8, ge=1)
+    mid_block_add_attention: bool = False
+
+
+class TextEncoderSection(Section):
+    vocab_size: int = Field(4096, ge=600)
+    max_length: int = Field(24, ge=4)
+    hidden_size: int = Field(192, ge=8)
+    num_layers: int = Field(3, ge=1)
+    num_heads: int = Field(4, ge=1)
+
+
+class UNetSection(Section):
+    block_out_channels: tuple[int, ...] = (128, 192, 256)
+    layers_per_block: int = Field(1, ge=1)
+    cross_attention_levels: tuple[bool, ...] = (True, True, True)  # which levels have attention blocks
+    num_attention_heads: int | tuple[int, ...] = 4
+    norm_num_groups: int = Field(32, ge=1)
+
+
+class ImageModelSection(Section):
+    base: str | None = None  # folder with the trained autoencoder (vae/); --model
+    text_encoder: TextEncoderSection = TextEncoderSection()
+    unet: UNetSection = UNetSection()
+
+
+class TemporalModelSection(Section):
+    base: str | None = None  # the text-to-image model folder; --model
+    num_attention_heads: int | None = None  # of the temporal attention; null: that of the base's levels
+    gradient_checkpointing: bool = False
+
+
+# ---------------------------------------------------------------- diffusion
+
+
+class ReconstructionConfig(Section):
+    """Loss of the autoencoder: L1 + mse + edge + kl. Pairs are (at the start, at the end)."""
+
+    mse_weight: tuple[float, float] = (4.0, 0.0)
+    mse_fraction: float = Field(0.3, gt=0, le=1)  # share of the training in which the MSE weight runs to its end
+    edge_weight: tuple[float, float] = (0.5, 0.1)
+    kl_weight: float = Field(1e-4, ge=0)  # per latent dimension
+    kl_target: float | None = Field(None, gt=0)  # nats per dimension: the weight is steered to hold the KL there
+    kl_rate: float = Field(0.01, gt=0)  # of the steering, per step
+    initial_logvar: float = -5.0  # bias of the log variance in a new model
+    decoder_only_fraction: float = Field(0.0, ge=0, lt=1)  # last share of the training: the encoder rests
+
+
+class WeightingConfig(Section):
+    weighting: Literal["none", "min_snr", "min_snr_plus_one"] = "min_snr_plus_one"
+    snr_gamma: float = Field(5.0, gt=0)
+
+
+class DiffusionConfig(WeightingConfig):
+    num_train_timesteps: int = Field(1000, ge=1)
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "scaled_linear"
+    prediction_type: Literal["epsilon", "v_prediction", "sample"] = "v_prediction"
+    rescale_betas_zero_snr: bool = True
+    timestep_spacing: Literal["leading", "trailing", "linspace"] = "trailing"
+
+
+# ---------------------------------------------------------------- validation
+
+
+class ValidationConfig(Section):
+    prompts: tuple[str, ...] = ()
+    sampler: str = "ddim"
+    num_inference_steps: int = Field(25, ge=1)
+    guidance_scale: float = 4.0
+    seed: int = 0
+
+
+class VideoValidationConfig(ValidationConfig):
+    fps: float = Field(8.0, gt=0)
+
+
+# ---------------------------------------------------------------- whole configurations
+
+
+class TrainConfig(BaseModel):
+    """What every stage has; `max_seconds` makes a time-boxed run, whose schedules follow the clock."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    stage: ClassVar[Stage]
+
+    output_dir: str
+    max_steps: int = Field(10_000, ge=1)
+    max_seconds: float | None = Field(None, gt=0)  # of training, over all resumes; whichever comes first ends the run
+    save_every: int = Field(500, ge=1)  # steps
+    keep_checkpoints: int = Field(2, ge=1)
+    validate_every: int = Field(1000, ge=1)
+    log_every: int = Field(20, ge=1)
+    batch_size: int = Field(64, ge=1)
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    compile: bool = False
+    init_from: str | None = None  # warm start: a model folder whose weights the run starts with
+    export_dtype: Literal["float32", "float16"] = "float32"
+    optim: OptimConfig = OptimConfig()
+
+
+class AutoencoderTrainConfig(TrainConfig):
+    stage: ClassVar[Stage] = "autoencoder"
+    output_dir: str = "runs/autoencoder"
+    data: StillsConfig = StillsConfig()
+    model: AutoencoderSection = AutoencoderSection()
+    diffusion: ReconstructionConfig = ReconstructionConfig()
+
+
+class ImageTrainConfig(TrainConfig):
+    stage: ClassVar[Stage] = "image"
+    output_dir: str = "runs/image"
+    data: CaptionedConfig = CaptionedConfig()
+    model: ImageModelSection = ImageModelSection()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    validation: ValidationConfig = ValidationConfig()
+
+
+class TemporalTrainConfig(TrainConfig):
+    stage: ClassVar[Stage] = "temporal"
+    output_dir: str = "runs/temporal"
+    data: ClipsConfig = ClipsConfig()
+    model: TemporalModelSection = TemporalModelSection()
+    diffusion: WeightingConfig = WeightingConfig()
+    validation: VideoValidationConfig = VideoValidationConfig()
+
+
+STAGES: dict[str, type[TrainConfig]] = {
+    config.stage: config for config in (AutoencoderTrainConfig, ImageTrainConfig, TemporalTrainConfig)
+}
+
+
+# ---------------------------------------------------------------- reading
+
+
+def load_config(
+    stage: str, files: Iterable[str | Path] = (), overrides: Iterable[str] = (), options: Mapping[str, Any] | None = None
+) -> TrainConfig:
+    """The configuration of a stage: its defaults, then each file, then `options`, then the overrides.
+
+    Args:
+        stage: one of `STAGES`.
+        files: YAML files; a later one overlays an earlier one.
+        overrides: `key=value` with dotted keys and YAML values, as in "data.resolution=64".
+        options: dotted key -> value, from the command's own options; None values are left out.
+
+    Raises:
+        InputError: an unknown stage or key, a wrong type, a file that is missing or no YAML mapping.
+    """
+    if stage not in STAGES:
+        raise InputError(f"unknown training stage {stage!r}; known are {', '.join(STAGES)}")
+    tree: dict[str, Any] = {}
+    for file in files:
+        _overlay(tree, _read_yaml(Path(file)))
+    for key, value in (options or {}).items():
+        if value is not None:
+            _overlay(tree, _nested(key, value))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise InputError(f"config: {override!r} is no key=value; write for example data.resolution=64")
+        try:
+            _overlay(tree, _nested(key, yaml.safe_load(text)))
+        except yaml.YAMLError as error:
+            raise InputError(f"config: the value of {key} is no YAML: {text!r}") from error
+    try:
+        return STAGES[stage].model_validate(tree)
+    except ValidationError as error:
+        raise InputError(_explain(stage, error)) from error
+
+
+def dump_config(config: TrainConfig) -> str:
+    """The configuration as YAML that `load_config` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"config: {path} cannot be read ({error.strerror}); check --config") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"config: {path} is no YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"config: {path} holds no mapping of keys to values")
+    return tree
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def _overlay(tree: dict[str, Any], above: dict[str, Any]) -> None:
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(tree.get(key), dict):
+            _overlay(tree[key], value)
+        else:
+            tree[key] = value
+
+
+def _explain(stage: str, error: ValidationError) -> str:
+    """One line about the first thing that is wrong."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] != "extra_forbidden":
+        return f"config: {key}: {first['msg'].lower()}, got {first['input']!r}"
+    section: Any = STAGES[stage]
+    for part in first["loc"][:-1]:
+        section = section.model_fields[str(part)].annotation
+    return f"config: unknown key {key} for stage {stage}; known there are {', '.join(section.model_fields)}"
