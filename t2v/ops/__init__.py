@@ -1,0 +1,5 @@
+"""Functions on tensors: the factorized space-time ops."""
+
+from t2v.ops.functional import add, attention, group_norm_silu, temporal_attention, temporal_conv, to_images, to_tokens
+
+__all__ = ["add", "attention", "group_norm_silu", "temporal_attention", "temporal_conv", "to_images", "to_tokens"]

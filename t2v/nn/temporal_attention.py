@@ -1,0 +1,39 @@
+"""Attention over frames (Make-A-Video, section 3.2.2)."""
+
+import torch
+from torch import nn
+
+from t2v.nn.embeddings import sinusoidal_embedding
+from t2v.ops import add, temporal_attention, to_images, to_tokens
+
+
+class TemporalAttention(nn.Module):
+    """Pre-norm residual attention over the frames of each pixel; identity at initialisation (zero output projection).
+
+    Frame positions are sinusoids, added to the normalised input before the projections.
+    """
+
+    def __init__(self, channels: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = nn.LayerNorm(channels)
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(channels, channels, bias=False)
+        self.to_v = nn.Linear(channels, channels, bias=False)
+        self.to_out = nn.Linear(channels, channels)
+        nn.init.zeros_(self.to_out.weight)
+        nn.init.zeros_(self.to_out.bias)
+
+    def forward(self, x: torch.Tensor, num_frames: int) -> torch.Tensor:
+        """x: (B*F, C, H, W), channels_last -> the same."""
+        h, w = x.shape[-2:]
+        tokens = to_tokens(x, num_frames)  # (B, F, H*W, C)
+        positions = torch.arange(num_frames, device=x.device)
+        normed = self.norm(tokens)
+        normed = add(normed, sinusoidal_embedding(positions, tokens.shape[-1]).to(normed.dtype)[:, None])
+        q, k, v = (to(normed).unflatten(-1, (self.num_heads, -1)) for to in (self.to_q, self.to_k, self.to_v))
+        out = self.to_out(temporal_attention(q, k, v))
+        return to_images(add(out, tokens), h, w)
+
+    def extra_repr(self) -> str:
+        return f"num_heads={self.num_heads}"

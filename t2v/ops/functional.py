@@ -1,0 +1,100 @@
+"""The factorized space-time ops. Inside the networks a video is stored as (B, F, H, W, C), contiguous; every op reads and
+writes views of that storage and copies nothing. `t2v.ops.reference` holds the plain version of each op.
+
+Two views are used: *images*, (B*F, C, H, W) in channels_last, and *tokens*, (B, F, H*W, C).
+"""
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+MAX_PLAIN_FRAMES = 32
+
+
+def to_tokens(images: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """View images (B*F, C, H, W), channels_last, as tokens (B, F, H*W, C). Raises when that would need a copy."""
+    bf, c, h, w = images.shape
+    return images.permute(0, 2, 3, 1).view(bf // num_frames, num_frames, h * w, c)
+
+
+def to_images(tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """View contiguous tokens, any shape with B*F*H*W*C elements and C last, as images (B*F, C, H, W) in channels_last."""
+    return tokens.view(-1, height, width, tokens.shape[-1]).permute(0, 3, 1, 2)
+
+
+def add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """x + y, in the memory of x when no gradient is recorded: x must be a value that nobody else reads."""
+    return x + y if torch.is_grad_enabled() else x.add_(y)
+
+
+def temporal_conv(
+    images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, num_frames: int
+) -> torch.Tensor:
+    """Convolution over frames, kernel 3, zero padding: the time half of a pseudo-3D convolution.
+
+    Runs as conv2d on the view (B, C, F, H*W), which equals conv3d with kernel (3, 1, 1) and is faster on every device
+    tried; a Dirac weight with zero bias returns the input bit for bit (fp32).
+
+    Args:
+        images: (B*F, I, H, W), channels_last.
+        weight: (O, I, 3, 1).
+        bias: (O,) or None.
+    Returns: (B*F, O, H, W), channels_last.
+    """
+    h, w = images.shape[-2:]
+    x = to_tokens(images, num_frames).permute(0, 3, 1, 2)  # (B, C, F, H*W), channels_last
+    x = F.conv2d(x, weight, bias, padding=(1, 0))
+    return to_images(x.permute(0, 2, 3, 1), h, w)
+
+
+def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, upcast: bool = False) -> torch.Tensor:
+    """Multi-head attention, softmax(q k^T / sqrt(D)) v.
+
+    Gradients on the CPU go through plain matrix products: the fused kernel's backward is slower there.
+
+    Args:
+        query: (B, N, heads, D).
+        key, value: (B, L, heads, D).
+        upcast: compute half-precision input in float32.
+    Returns: (B, N, heads * D), contiguous.
+    """
+    dtype = query.dtype
+    if upcast:
+        query, key, value = query.float(), key.float(), value.float()
+    q, k, v = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+    if q.device.type == "cpu" and torch.is_grad_enabled() and q.requires_grad:
+        out = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), dim=-1) @ v
+    else:
+        out = F.scaled_dot_product_attention(q, k, v)
+    return out.transpose(1, 2).flatten(2).to(dtype)
+
+
+def temporal_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Multi-head attention over frames, at each pixel on its own.
+
+    The sequence axis is read with its stride, so no permuted copy is made. On the CPU and up to 32 frames batched matrix
+    products beat the fused kernel.
+
+    Args:
+        query, key, value: (B, F, N, heads, D), contiguous.
+    Returns: (B, F, N, heads * D), contiguous.
+    """
+    b, f, n, heads, d = query.shape
+    q, k, v = (x.view(b, f, n * heads, d).transpose(1, 2) for x in (query, key, value))  # (B, N*heads, F, D)
+    if q.device.type == "cpu" and f <= MAX_PLAIN_FRAMES:
+        out = torch.stack([_plain_attention(q[i], k[i], v[i]) for i in range(b)])
+    else:
+        out = F.scaled_dot_product_attention(q, k, v)
+    return out.transpose(1, 2).reshape(b, f, n, heads * d)
+
+
+def _plain_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    scores = torch.bmm(q * q.shape[-1] ** -0.5, k.transpose(1, 2))
+    return torch.bmm(torch.softmax(scores, dim=-1), v)
+
+
+def group_norm_silu(
+    images: torch.Tensor, num_groups: int, weight: torch.Tensor, bias: torch.Tensor, eps: float
+) -> torch.Tensor:
+    """SiLU(GroupNorm(x)) with the statistics of each frame on its own: (B*F, C, H, W) -> the same shape and layout."""
+    x = F.group_norm(images, num_groups, weight, bias, eps)
+    return F.silu(x, inplace=not torch.is_grad_enabled())
