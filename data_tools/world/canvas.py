@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -16,6 +16,17 @@ _OVERSAMPLE = 2
 
 Color = tuple[int, int, int]
 Point = tuple[float, float]
+
+
+def rgb(values: Iterable[float]) -> Color:
+    """Three numbers as a colour, each clipped to 0..255."""
+    red, green, blue = (min(255, max(0, round(value))) for value in values)
+    return red, green, blue
+
+
+def shift(color: Color, amount: int) -> Color:
+    """A colour lightened (or, with a negative amount, darkened)."""
+    return rgb(c + amount for c in color)
 
 
 class Canvas:
@@ -34,7 +45,7 @@ class Canvas:
 
     def near(self, color: Color, spread: int = 12) -> Color:
         """A colour close to `color`, so that no two backgrounds are alike."""
-        return tuple(min(255, max(0, round(c + self.rng.uniform(-spread, spread)))) for c in color)  # type: ignore[return-value]
+        return rgb(c + self.rng.uniform(-spread, spread) for c in color)
 
     def sky(self, top: Color, bottom: Color, spread: int = 12) -> None:
         """Fill everything with a vertical gradient."""
@@ -55,6 +66,11 @@ class Canvas:
 
     def polygon(self, points: Sequence[Point], fill: Color) -> None:
         self.draw.polygon(self._scaled(points), fill=fill)
+
+    def arch(self, x: float, y: float, radius: float, width: float, fill: Color) -> None:
+        """The upper half of a circle's outline."""
+        box = [v * self.k for v in (x - radius, y - radius, x + radius, y + radius)]
+        self.draw.arc(box, 180, 360, fill=fill, width=round(width * self.k))
 
     def line(self, points: Sequence[Point], fill: Color, width: float) -> None:
         self.draw.line(self._scaled(points), fill=fill, width=max(1, round(width * self.k)), joint="curve")
@@ -82,11 +98,6 @@ class Canvas:
         if blur:
             layer = layer.filter(ImageFilter.GaussianBlur(blur * self.k))
         self.image.paste(layer, (0, 0), layer)
-
-    def tint(self, color: Color) -> None:
-        """Multiply everything painted so far by color / 255."""
-        factor = np.array(color, np.float32) / 255
-        self.image.paste(Image.fromarray((np.asarray(self.image) * factor).astype(np.uint8)))
 
     def finish(self) -> Image.Image:
         """The painting at its final size."""

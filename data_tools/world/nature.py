@@ -2,7 +2,7 @@
 
 import math
 
-from data_tools.world.canvas import FRAME, GROUND, WIDTH, Canvas, Color
+from data_tools.world.canvas import FRAME, GROUND, WIDTH, Canvas, Color, rgb
 
 WHITE = (255, 255, 255)
 _LIGHT: dict[str, Color] = {"day": WHITE, "sunset": (255, 214, 190), "night": (120, 130, 190)}
@@ -43,7 +43,7 @@ def _open_sky(canvas: Canvas, time: str) -> None:
 
 
 def _lit(canvas: Canvas, color: Color, time: str, spread: int = 10) -> Color:
-    return tuple(round(c * light / 255) for c, light in zip(canvas.near(color, spread), _LIGHT[time], strict=True))  # type: ignore[return-value]
+    return rgb(c * light / 255 for c, light in zip(canvas.near(color, spread), _LIGHT[time], strict=True))
 
 
 def beach(canvas: Canvas, time: str) -> None:
@@ -180,13 +180,7 @@ def meadow(canvas: Canvas, time: str) -> None:
     if time == "day" and rng.random() < 0.3:
         center = rng.uniform(30, WIDTH - 30)
         for i, color in enumerate(((240, 90, 90), (250, 180, 70), (250, 240, 110), (110, 200, 110), (90, 140, 230))):
-            canvas.draw.arc(
-                tuple(v * canvas.k for v in (center - 70 + 3 * i, 24 + 3 * i, center + 70 - 3 * i, 164 - 3 * i)),  # type: ignore[arg-type]
-                180,
-                360,
-                fill=color,
-                width=round(3.4 * canvas.k),
-            )
+            canvas.arch(center, GROUND - 14, 70 - 3 * i, 3.4, color)
     for _ in range(2):
         _cloud(
             canvas,

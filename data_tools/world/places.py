@@ -1,6 +1,6 @@
 """Painters of the places people (or planets) made: Times Square, outer space, a stage, a castle."""
 
-from data_tools.world.canvas import FRAME, GROUND, WIDTH, Canvas, Color, Point
+from data_tools.world.canvas import FRAME, GROUND, WIDTH, Canvas, Color, Point, rgb, shift
 
 WHITE = (255, 255, 255)
 _NEON: tuple[Color, ...] = (
@@ -85,7 +85,7 @@ def stage(canvas: Canvas, time: str) -> None:
     """A dark red wall between curtains, a spotlight, a wooden floor."""
     rng = canvas.rng
     wall = rng.choice([(64, 14, 34), (44, 18, 60), (26, 24, 66)])
-    canvas.sky(wall, tuple(c + 34 for c in wall))  # type: ignore[arg-type]
+    canvas.sky(wall, shift(wall, 34))
     middle, light = WIDTH / 2 + rng.uniform(-8, 8), rng.choice([(255, 240, 170), (255, 200, 230), (190, 230, 255)])
     for source in rng.sample([-40, 0, 40], rng.choice([1, 2, 2])):
         canvas.glow(
@@ -101,14 +101,14 @@ def stage(canvas: Canvas, time: str) -> None:
     floor = canvas.near((170, 108, 58), 12)
     canvas.rectangle(0, GROUND - 7, WIDTH, FRAME, floor)
     for i in range(-6, 7):
-        canvas.line([(middle + i * 14, GROUND - 7), (middle + i * 22, FRAME)], tuple(c - 40 for c in floor), 0.8)  # type: ignore[arg-type]
-    canvas.ellipse(middle, GROUND + 3, 40, 7, tuple(min(255, c + 36) for c in floor))  # type: ignore[arg-type]
+        canvas.line([(middle + i * 14, GROUND - 7), (middle + i * 22, FRAME)], shift(floor, -40), 0.8)
+    canvas.ellipse(middle, GROUND + 3, 40, 7, shift(floor, 36))
     width = rng.uniform(26, 34)
     red = canvas.near((196, 26, 44), 16)
-    dark = tuple(round(c * 0.68) for c in red)
+    dark = rgb(c * 0.68 for c in red)
     for i in range(5):
         for x in (i * width / 5, WIDTH - (i + 1) * width / 5):
-            canvas.rectangle(x, 0, width / 5, GROUND + 2, red if i % 2 else dark)  # type: ignore[arg-type]
+            canvas.rectangle(x, 0, width / 5, GROUND + 2, red if i % 2 else dark)
     for i in range(8):
         canvas.ellipse(i * 22 + 1, 0, 12, 12, (240, 190, 70))
         canvas.ellipse(i * 22 + 1, 0, 11, 10, red)
@@ -132,14 +132,14 @@ def castle(canvas: Canvas, time: str) -> None:
     }
     canvas.sky(*skies[time])
     stone = canvas.near({"day": (178, 174, 184), "sunset": (176, 146, 148), "night": (92, 96, 128)}[time], 10)
-    shade: Color = tuple(c - 18 for c in stone)  # type: ignore[assignment]
+    shade = shift(stone, -18)
     roof = canvas.near(rng.choice([(190, 60, 60), (60, 90, 180), (120, 70, 160)]), 10)
     wall_top = rng.uniform(50, 60)
     canvas.rectangle(14, wall_top, WIDTH - 28, GROUND, shade)
     for x in range(16, WIDTH - 16, 12):
         canvas.rectangle(x, wall_top - 5, 7, 6, shade)
-    for x in (24 + rng.uniform(-8, 6), WIDTH - 24 + rng.uniform(-6, 8)):
-        _tower(canvas, x, rng.uniform(24, 30), rng.uniform(32, 44), stone, roof, time == "night")
+    for center in (24 + rng.uniform(-8, 6), WIDTH - 24 + rng.uniform(-6, 8)):
+        _tower(canvas, center, rng.uniform(24, 30), rng.uniform(32, 44), stone, roof, time == "night")
     grass = canvas.near({"day": (110, 170, 80), "sunset": (120, 140, 70), "night": (40, 70, 70)}[time], 10)
     canvas.ground(GROUND - 8, grass, wave=1)
     path = {"day": (214, 190, 150), "sunset": (206, 164, 124), "night": (90, 92, 110)}[time]

@@ -18,7 +18,7 @@ Draw = Callable[[ImageDraw.ImageDraw, float], None]
 
 
 def actor_sprite(actor: Actor, glyphs: GlyphSource, size: int) -> Image.Image:
-    """An actor at scale 1 for pictures of `size` pixels: RGBA, cropped to the drawing but for one clear pixel around."""
+    """An actor at scale 1 for pictures of `size` pixels: RGBA, the drawing and one clear pixel around it."""
     picture = glyphs(actor.glyph)
     scale = min(AREA / math.sqrt(picture.width * picture.height), LONGEST / max(picture.size)) * size / FRAME
     shape = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
@@ -79,7 +79,7 @@ def _dust(radius: float) -> Draw:
 
 def _balloon(color: tuple[int, int, int]) -> Draw:
     def draw(canvas: ImageDraw.ImageDraw, k: float) -> None:
-        canvas.line([(14 * k, 28 * k), (14 * k, 44 * k)], fill=(60, 50, 70), width=round(1.4 * k))
+        canvas.line([(14 * k, 28 * k), (14 * k, 38 * k)], fill=(60, 50, 70), width=round(1.4 * k))
         canvas.polygon([(x * k, y * k) for x, y in ((11, 32), (17, 32), (14, 27))], fill=color)
         canvas.ellipse([v * k for v in (1, 0.5, 27, 29)], fill=color, outline=(60, 30, 50), width=round(k))
         canvas.ellipse([v * k for v in (6, 5, 12, 12)], fill=(255, 255, 255, 230))
@@ -105,7 +105,7 @@ def _swirl(step: int, front: bool) -> Draw:
 def cue_sprites(size: int) -> dict[str, list[Image.Image]]:
     """All cue pictures by kind, for pictures of `size` pixels."""
     notes = [_drawn(18, 22, size, _note(color)) for color in ((255, 230, 60), (255, 120, 200), (110, 230, 255))]
-    balloons = [_drawn(28, 44, size, _balloon(color)) for color in ((235, 50, 60), (60, 120, 240), (250, 190, 40))]
+    balloons = [_drawn(28, 38, size, _balloon(color)) for color in ((235, 50, 60), (60, 120, 240), (250, 190, 40))]
     return {
         "note": notes,
         "z": [_drawn(side, side, size, _zed(side)) for side in (13, 17, 21)],

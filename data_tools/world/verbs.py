@@ -165,9 +165,9 @@ def floating(shot: Shot, body: Body, t: float) -> Pose:
     """Hangs under a balloon and drifts slowly up and down."""
     drift = math.sin(_TAU * (0.3 * shot.rate * t + shot.phase))
     x = shot.x + 4 * math.sin(_TAU * (0.19 * t + shot.phase))
-    y = 73 + 11 * shot.amplitude * drift + (30 - body.half_height) * 0.4
+    y = 71 + 9 * shot.amplitude * drift + (28 - body.half_height) * 0.4
     pose = Pose(x, y, 4 * drift, shot.direction, shadow=12)
-    pose.behind = [Cue("balloon", shot.colors[0], x, y - body.half_height - 18)]
+    pose.behind = [Cue("balloon", shot.colors[0], x, y - body.half_height - 15)]
     return pose
 
 
@@ -178,7 +178,7 @@ VERBS: dict[str, PoseAt] = {
     verb.__name__: verb for verb in (dancing, flying, running, jumping, sleeping, standing, spinning, floating)
 }
 
-SIZE: dict[str, float] = {"flying": 0.9, "floating": 0.84, "jumping": 0.92, "sleeping": 0.94}
+SIZE: dict[str, float] = {"flying": 0.9, "floating": 0.78, "jumping": 0.92, "sleeping": 0.94}
 """Verbs that need room draw the actor smaller by this factor."""
 
 

@@ -1,5 +1,19 @@
 """Reading and writing video: the only place that imports PyAV."""
 
+from t2v.data.video_io.pictures import PICTURE_SUFFIXES, natural_key, read_picture
+from t2v.data.video_io.reading import VideoInfo, VideoReader, probe, read_frames
 from t2v.data.video_io.writing import VIDEO_SUFFIXES, EncodeOptions, check_output, write_video
 
-__all__ = ["VIDEO_SUFFIXES", "EncodeOptions", "check_output", "write_video"]
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "EncodeOptions",
+    "VideoInfo",
+    "VideoReader",
+    "check_output",
+    "natural_key",
+    "probe",
+    "read_frames",
+    "read_picture",
+    "write_video",
+]

@@ -1,0 +1,96 @@
+"""Which frames a video stream shows and when: read from its packets, without decoding where these can be trusted.
+
+Frame counts in container headers are often missing or wrong, variable frame rates make index / fps wrong, edit lists
+hide frames; presentation times of the packets are right in all these cases.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import NamedTuple
+
+import av
+
+from t2v.errors import InputError
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """Times of the frames in the order they are shown, in units of `time_base` seconds."""
+
+    time_base: Fraction
+    pts: list[int]  # as the decoder reports them; empty where it reports none that can be trusted
+    times: list[int]  # of the frames from the first, starting at 0
+    last_duration: int
+    keys: list[tuple[int, int]]  # (pts, place to seek to) of the key frames, ascending
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.times)
+
+    def key_before(self, pts: int) -> tuple[int, int]:
+        """The last key frame shown at or before pts; the start where there is none."""
+        place = bisect_right(self.keys, pts, key=lambda key: key[0])
+        return self.keys[place - 1] if place else (self.pts[0], self.pts[0])
+
+
+class _Packet(NamedTuple):
+    """What the index needs of a packet; the packets themselves are the size of the file."""
+
+    pts: int | None
+    seek: int | None  # where a seek finds it: some formats look for its decoding time, some for its presentation time
+    duration: int
+    is_key: bool
+    is_shown: bool
+
+
+def index_frames(container: av.container.InputContainer, stream: av.VideoStream) -> FrameIndex:
+    """Read the index of a freshly opened stream; leaves it at its end.
+
+    Packets that edit lists discard and VP8's invisible reference frames are left out. AVI has no presentation times, so
+    it is decoded once instead, as is any file whose packets lack times.
+    """
+    packets = [_summary(packet, stream) for packet in container.demux(stream) if packet.size]
+    shown = [packet for packet in packets if packet.is_shown]
+    times = {packet.pts: packet for packet in shown if packet.pts is not None}
+    if len(times) != len(shown) or "avi" in container.format.name:
+        return _index_by_decoding(container, stream)
+    assert stream.time_base is not None, "packets with times have a time base"
+    if not times:
+        return FrameIndex(stream.time_base, [], [], 0, [])
+    pts = sorted(times)
+    last = times[pts[-1]].duration or _usual_step(pts, stream)
+    keys = [(p.pts, p.seek) for p in packets if p.is_key and p.pts is not None and p.seek is not None]
+    return FrameIndex(stream.time_base, pts, [t - pts[0] for t in pts], last, sorted(keys))
+
+
+def _summary(packet: av.Packet, stream: av.VideoStream) -> _Packet:
+    known = [time for time in (packet.pts, packet.dts) if time is not None]
+    is_shown = not packet.is_discard and not _is_invisible(packet, stream)
+    return _Packet(packet.pts, min(known, default=None), packet.duration or 0, packet.is_keyframe, is_shown)
+
+
+def _is_invisible(packet: av.Packet, stream: av.VideoStream) -> bool:
+    """Whether a VP8 packet is only a reference for others: bit 4 of the frame tag, show_frame (RFC 6386, 9.1)."""
+    return stream.codec_context.name == "vp8" and not bytes(packet)[0] & 0x10
+
+
+def _usual_step(pts: list[int], stream: av.VideoStream) -> int:
+    """The median time between frames, or one frame of the stream's rate where there is a single frame."""
+    steps = sorted(after - before for before, after in pairwise(pts))
+    if steps:
+        return steps[len(steps) // 2]
+    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    assert stream.time_base is not None
+    return round(1 / (rate * stream.time_base))
+
+
+def _index_by_decoding(container: av.container.InputContainer, stream: av.VideoStream) -> FrameIndex:
+    """Count frames by decoding them all; their times are taken from the stream's rate."""
+    container.seek(0)
+    count = sum(1 for _ in container.decode(stream))
+    rate = stream.average_rate or stream.guessed_rate
+    if not rate:
+        raise InputError("neither its packets nor its header tell when frames are shown")
+    return FrameIndex(1 / rate, [], list(range(count)), 1, [])

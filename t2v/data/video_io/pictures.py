@@ -1,0 +1,53 @@
+"""A folder of pictures as a video: natural order of names, turned upright, all of one size."""
+
+import re
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from t2v.errors import InputError
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def natural_key(path: Path) -> list[tuple[int, int | str]]:
+    """Sort key under which frame2 comes before frame10."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+
+
+class PictureFolder:
+    """The pictures of a folder, those of its sub-folders not included."""
+
+    def __init__(self, folder: Path, fps: Fraction) -> None:
+        files = [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES]
+        if not files:
+            raise InputError(f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
+        self._files = sorted(files, key=natural_key)
+        self.fps, self.num_frames = fps, len(files)
+        self.codec = self._files[0].suffix.lower().lstrip(".")
+        self.height, self.width, _ = read_picture(self._files[0]).shape
+
+    def pictures(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+        """Pictures at the given places, each uint8 (H, W, 3)."""
+        for index in wanted:
+            picture = read_picture(self._files[index])
+            if picture.shape != (self.height, self.width, 3):
+                height, width, _ = picture.shape
+                raise InputError(f"{self._files[index]} is {width}x{height}, the first {self.width}x{self.height}")
+            yield picture
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """A picture file as uint8 (H, W, 3), turned upright by its EXIF tag; InputError where it is broken."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise InputError(f"{path} cannot be read as a picture ({error})") from error
