@@ -20,8 +20,8 @@ def inflate(unet: VideoUNet, motion: MotionConfig, generator: torch.Generator | 
     """Add temporal modules to an image U-Net, in place; at first they change nothing.
 
     Args:
-        generator: source of the random projections of temporal attention and fps embedding (their output projections are
-            zero); None: a fresh one with seed 0.
+        generator: source of the random projections of temporal attention and fps embedding (their output
+            projections are zero); None: a fresh one with seed 0.
     """
     if unet.motion is not None:
         raise InputError("the U-Net is inflated already: start from its image part")

@@ -23,8 +23,8 @@ def is_temporal(name: str) -> bool:
 class VideoUNet(nn.Module):
     """Noise prediction for images and videos.
 
-    Without `motion` it is the image U-Net, and a video is a batch of images. With `motion` it has temporal convolutions,
-    temporal attention and an fps embedding, all identity-initialised; a single frame skips them.
+    Without `motion` it is the image U-Net, and a video is a batch of images. With `motion` it has temporal
+    convolutions, temporal attention and an fps embedding, all identity-initialised; a single frame skips them.
 
     Inside, activations are stored as (B, F, H, W, C), contiguous: one copy at entry, one at exit, views between.
     """
@@ -47,7 +47,7 @@ class VideoUNet(nn.Module):
         self.fps_embedding: FpsEmbedding | None = None
         if motion is not None:
             self.add_temporal(motion)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def add_temporal(self, motion: MotionConfig) -> None:
         """Add the temporal modules, identity-initialised, in the dtype and on the device of the network."""
@@ -92,8 +92,8 @@ class VideoUNet(nn.Module):
             x: noisy latents, a video (B, C, F, H, W) or an image (B, C, H, W).
             timesteps: (B,) or one number for all.
             encoder_hidden_states: text (B, L, D) for all frames, or (B, F, L, D) for each frame.
-            fps: frames per second, (B,) or one number; None: the motion config's. Without motion, or for a single frame,
-                it has no effect.
+            fps: frames per second, (B,) or one number; None: the motion config's. Without motion, or for a single
+                frame, it has no effect.
         Returns: (B, out_channels, F, H, W) or (B, out_channels, H, W).
         """
         video = x if x.ndim == 5 else x.unsqueeze(2)

@@ -30,7 +30,7 @@ class Level(nn.Module):
         self.temporal_attentions = nn.ModuleList()
 
     def add_temporal_attention(self, motion: MotionConfig) -> None:
-        """Add temporal attention, identity-initialised, after each spatial attention (or each resnet, if so configured)."""
+        """Add temporal attention after each spatial attention, or each resnet if so configured; at first identity."""
         count = len(self.attentions)
         if motion.attention_in_all_levels and count == 0:
             count = len(self.resnets)
@@ -53,7 +53,7 @@ class Level(nn.Module):
 
     def _run(self, module: Callable[..., torch.Tensor], *args: torch.Tensor | int) -> torch.Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(module, *args, use_reentrant=False)  # type: ignore[no-any-return]
+            return checkpoint(module, *args, use_reentrant=False)
         return module(*args)
 
 

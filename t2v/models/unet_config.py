@@ -41,7 +41,12 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
     "cross_attention_norm": (None,),
 }
 INTEGERS = (
-    "in_channels out_channels layers_per_block norm_num_groups cross_attention_dim transformer_layers_per_block".split()
+    "in_channels",
+    "out_channels",
+    "layers_per_block",
+    "norm_num_groups",
+    "cross_attention_dim",
+    "transformer_layers_per_block",
 )
 
 

@@ -4,13 +4,13 @@ import math
 
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 
 def sinusoidal_embedding(
     values: torch.Tensor, dim: int, *, flip_sin_to_cos: bool = False, freq_shift: float = 0.0
 ) -> torch.Tensor:
-    """Sinusoids of real numbers with geometric frequencies 1 ... 1/10000 (Vaswani et al. 2017; DDPM's timestep encoding).
+    """Sinusoids of real numbers with geometric frequencies 1 ... 1/10000 (Vaswani et al. 2017; DDPM's timesteps).
 
     Args:
         values: (N,), any real dtype; computed in float32.
@@ -39,7 +39,7 @@ class TimestepEmbedding(nn.Module):
 
 
 class FpsEmbedding(nn.Module):
-    """What the frame rate adds to the time embedding; zero at initialisation: (N,) frames per second -> (N, out_channels)."""
+    """What the frame rate adds to the time embedding, at first zero: (N,) frames per second -> (N, out_channels)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

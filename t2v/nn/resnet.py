@@ -5,7 +5,7 @@ A module made here is spatial; `add_temporal` gives it its temporal convolutions
 
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from t2v.nn.temporal_conv import TemporalConv
 from t2v.ops import add, group_norm_silu

@@ -1,11 +1,13 @@
-"""The factorized space-time ops. Inside the networks a video is stored as (B, F, H, W, C), contiguous; every op reads and
-writes views of that storage and copies nothing. `t2v.ops.reference` holds the plain version of each op.
+"""The factorized space-time ops.
+
+Inside the networks a video is stored as (B, F, H, W, C), contiguous; every op reads and writes views of that storage
+and copies nothing. `t2v.ops.reference` holds the plain version of each op.
 
 Two views are used: *images*, (B*F, C, H, W) in channels_last, and *tokens*, (B, F, H*W, C).
 """
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 
 MAX_PLAIN_FRAMES = 32
 
@@ -17,7 +19,7 @@ def to_tokens(images: torch.Tensor, num_frames: int) -> torch.Tensor:
 
 
 def to_images(tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """View contiguous tokens, any shape with B*F*H*W*C elements and C last, as images (B*F, C, H, W) in channels_last."""
+    """View contiguous tokens (..., C) of B*F*H*W positions as images (B*F, C, H, W) in channels_last."""
     return tokens.view(-1, height, width, tokens.shape[-1]).permute(0, 3, 1, 2)
 
 
@@ -71,8 +73,8 @@ def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, upcas
 def temporal_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Multi-head attention over frames, at each pixel on its own.
 
-    The sequence axis is read with its stride, so no permuted copy is made. On the CPU and up to 32 frames batched matrix
-    products beat the fused kernel.
+    The sequence axis is read with its stride, so no permuted copy is made. On the CPU and up to 32 frames batched
+    matrix products beat the fused kernel.
 
     Args:
         query, key, value: (B, F, N, heads, D), contiguous.
