@@ -259,23 +259,31 @@ def actors_of(preset: str) -> tuple[Actor, ...]:
     return PRESETS[preset]
 
 
-def font_glyphs(path: Path = DEFAULT_FONT) -> GlyphSource:
-    """Glyphs from Noto Color Emoji (bitmaps 136 pixels wide)."""
-    if not path.is_file():
-        raise InputError(
-            f"emoji font not found: {path}; install the package fonts-noto-color-emoji or name the file with --font"
-        )
-    try:
-        font = ImageFont.truetype(str(path), _BITMAP_SIZE)
-    except OSError as error:
-        raise InputError(f"{path} cannot be used as the emoji font ({error}); use NotoColorEmoji.ttf") from error
+class FontGlyphs:
+    """Glyphs from Noto Color Emoji (bitmaps 136 pixels wide). Can be sent to other processes.
 
-    def draw(glyph: str) -> Image.Image:
+    Raises:
+        InputError: no such file, or not an emoji font.
+    """
+
+    def __init__(self, path: Path = DEFAULT_FONT) -> None:
+        if not path.is_file():
+            raise InputError(
+                f"emoji font not found: {path}; install the package fonts-noto-color-emoji or name the file with --font"
+            )
+        self.path = path
+        try:
+            self._font = ImageFont.truetype(str(path), _BITMAP_SIZE)
+        except OSError as error:
+            raise InputError(f"{path} cannot be used as the emoji font ({error}); use NotoColorEmoji.ttf") from error
+
+    def __reduce__(self) -> tuple[type["FontGlyphs"], tuple[Path]]:
+        return FontGlyphs, (self.path,)
+
+    def __call__(self, glyph: str) -> Image.Image:
         image = Image.new("RGBA", (168, 168))
-        ImageDraw.Draw(image).text((14, 14), glyph, font=font, embedded_color=True)
+        ImageDraw.Draw(image).text((14, 14), glyph, font=self._font, embedded_color=True)
         box = image.getbbox()
         if box is None:
-            raise InputError(f"{path} has no picture for {glyph!r}; use a newer NotoColorEmoji.ttf")
+            raise InputError(f"{self.path} has no picture for {glyph!r}; use a newer NotoColorEmoji.ttf")
         return image.crop(box)
-
-    return draw

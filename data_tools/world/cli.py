@@ -29,13 +29,16 @@ def _run(kind: str, config: "WorldConfig", font: Path | None) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from data_tools.world.generate import generate_clips, generate_images, open_glyphs
+    from data_tools.world.actors import DEFAULT_FONT, FontGlyphs
+    from data_tools.world.generate import generate_clips, generate_images
 
+    config.check()
+    glyphs = FontGlyphs(font or DEFAULT_FONT)
     columns = (TextColumn(kind), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(kind, total=config.num)
         generate = generate_images if kind == "images" else generate_clips
-        print(generate(config, open_glyphs(font), lambda done: bar.advance(task, done)))
+        print(generate(config, glyphs, lambda done: bar.advance(task, done)))
 
 
 def _cores(workers: int) -> int:
@@ -88,3 +91,37 @@ def clips(
         output, num, seed, preset, held_out, captions, labels, size, _cores(workers), backgrounds, overwrite
     )
     _run("clips", config, font)
+
+
+@app.command()
+def sprites(
+    output: Output,
+    preset: Preset = "small",
+    size: Size = 128,
+    font: Font = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Each actor alone: RGBA PNGs at scale 1 and actors.json, to find actors in generated frames."""
+    from data_tools.world.actors import DEFAULT_FONT, FontGlyphs
+    from data_tools.world.generate import write_sprites
+
+    print(write_sprites(output, preset, size, FontGlyphs(font or DEFAULT_FONT), overwrite))
+
+
+@app.command()
+def sheet(
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")],
+    seed: Seed = 0,
+    preset: Preset = "small",
+    size: Size = 128,
+    strips: Annotated[bool, typer.Option("--strips", help="Every verb in time: 16 frames at 8 fps a row.")] = False,
+    font: Font = None,
+) -> None:
+    """A picture of all scenes (rows) and verbs (columns), to look at."""
+    from data_tools.world.actors import DEFAULT_FONT, FontGlyphs
+    from data_tools.world.sheet import contact_sheet, motion_strips, save_sheet
+    from data_tools.world.world import World
+
+    world = World(FontGlyphs(font or DEFAULT_FONT), size, preset, seed)
+    save_sheet(motion_strips(world, seed) if strips else contact_sheet(world, seed), output)
+    print(output)

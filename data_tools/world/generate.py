@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from data_tools.world.actors import DEFAULT_FONT, GlyphSource, actors_of, font_glyphs
+from data_tools.world.actors import GlyphSource, actors_of
 from data_tools.world.sprites import actor_sprite
 from data_tools.world.verbs import Shot
 from data_tools.world.world import World
@@ -124,9 +125,15 @@ def _map(task: Callable[[int], ClipRow], config: WorldConfig, glyphs: GlyphSourc
         _start_worker(config, glyphs)
         yield from map(task, range(config.num))
         return
-    context = multiprocessing.get_context("fork")
-    with context.Pool(config.workers, _start_worker, (config, glyphs)) as pool:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(config.workers, _start_pool_worker, (config, glyphs)) as pool:
         yield from pool.imap(task, range(config.num), chunksize=16)
+
+
+def _start_pool_worker(config: WorldConfig, glyphs: GlyphSource) -> None:
+    """An interrupt is for the parent, which stops its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _start_worker(config, glyphs)
 
 
 def _start_worker(config: WorldConfig, glyphs: GlyphSource) -> None:
@@ -191,8 +198,3 @@ def _row(root: Path, name: str, world: World, config: WorldConfig, shot: Shot, r
     if config.labels:
         row.extra = {"actor": shot.actor.name, "scene": shot.scene.name, "verb": shot.verb}
     return row
-
-
-def open_glyphs(font: Path | None) -> GlyphSource:
-    """Glyphs of a font file, by default Debian's Noto Color Emoji."""
-    return font_glyphs(font or DEFAULT_FONT)

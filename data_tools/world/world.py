@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from data_tools.world import captions
-from data_tools.world.actors import GlyphSource, actors_of
+from data_tools.world.actors import Actor, GlyphSource, actors_of
 from data_tools.world.canvas import FRAME, GROUND, WIDTH
 from data_tools.world.scenes import BY_NAME, SCENES, Scene, paint, time_of_day
 from data_tools.world.sprites import actor_sprite, cue_sprites, shadow_sprites
@@ -65,12 +65,12 @@ class World:
     def sample(self, rng: random.Random, held_out: bool = False, verb: str | None = None) -> Shot:
         """A random shot of a training pair, or of a held-out pair."""
         actor, scene = rng.choice(self._pairs[held_out])
-        return self.shot(rng, actor.name, scene, verb or rng.choice(list(VERBS)))
+        return self.shot(rng, actor, scene, verb or rng.choice(list(VERBS)))
 
-    def shot(self, rng: random.Random, actor: str, scene: Scene, verb: str) -> Shot:
+    def shot(self, rng: random.Random, actor: Actor, scene: Scene, verb: str) -> Shot:
         """A shot of the given actor, scene and verb, the rest at random."""
         return Shot(
-            actor=next(a for a in self.actors if a.name == actor),
+            actor=actor,
             scene=scene,
             verb=verb,
             variant=rng.randrange(self.num_backgrounds),
