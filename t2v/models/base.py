@@ -35,15 +35,20 @@ def load_json(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def save_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write JSON to a temporary name beside `path`, then rename it."""
+def save_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text to a temporary name beside `path`, then rename it."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def save_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write an object as JSON, as `save_text` does."""
+    save_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def load_config(folder: str | Path) -> dict[str, Any]:
