@@ -26,8 +26,9 @@ class Levels:
 
 
 def noise_ratios(schedule: NoiseSchedule) -> Tensor:
-    """sigma / alpha of every timestep, finite: fp64 (num_train_timesteps,), rising."""
-    alphas_cumprod = schedule.alphas_cumprod.clamp(min=MIN_ALPHA_BAR)
+    """sigma / alpha of every timestep, finite: fp64 (num_train_timesteps,)."""
+    alphas_cumprod = schedule.alphas_cumprod
+    alphas_cumprod = torch.where(alphas_cumprod == 0, MIN_ALPHA_BAR, alphas_cumprod)
     return ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
 
 
@@ -52,8 +53,9 @@ def sigma_levels(schedule: NoiseSchedule, num_inference_steps: int) -> Levels:
     """Levels of the Euler and Heun schedulers: the schedule's timesteps, but linspace spacing is not rounded."""
     timesteps = schedule.timesteps(num_inference_steps)
     if schedule.timestep_spacing == "linspace":
-        last = schedule.num_train_timesteps - 1
-        timesteps = torch.linspace(0, last, num_inference_steps, dtype=torch.float64).flip(0).float()
+        timesteps = schedule.linspace_timesteps(num_inference_steps).float()
+        if schedule.prediction_type == "flow" and num_inference_steps == 1:
+            timesteps += schedule.num_train_timesteps - 1  # flow schedulers count from noise, the others from 0
     return levels_at(schedule, timesteps)
 
 
@@ -83,8 +85,7 @@ def karras_levels(schedule: NoiseSchedule, num_inference_steps: int, rho: float 
     inverse_max, inverse_min = table[-1] ** (1 / rho), table[0] ** (1 / rho)
     ratios = (inverse_max + ramp * (inverse_min - inverse_max)) ** rho
     logs = table.log()
-    low = (torch.searchsorted(table, ratios, right=True) - 1).clamp(0, len(table) - 2)
+    indices = torch.arange(len(table))
+    low = torch.where(table <= ratios[:, None], indices, 0).amax(dim=1).clamp(max=len(table) - 2)
     timesteps = low + ((ratios.log() - logs[low]) / (logs[low + 1] - logs[low])).clamp(0, 1)
-    # The public scheduler rounds, but for cosine betas only cuts off.
-    timesteps = timesteps.floor() if schedule.beta_schedule == "squaredcos_cap_v2" else timesteps.round()
-    return levels_from_ratios(timesteps.long(), ratios)
+    return levels_from_ratios(timesteps.round().long(), ratios)

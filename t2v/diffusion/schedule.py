@@ -164,10 +164,14 @@ class NoiseSchedule:
         """The content of scheduler_config.json, readable by `from_config` and by diffusers."""
         config = dataclasses.asdict(self)
         if self.prediction_type == "flow":
-            return {"_class_name": "FlowMatchEulerDiscreteScheduler", **config}
+            names = ("num_train_timesteps", "prediction_type", "timestep_spacing", "steps_offset", "shift")
+            return {"_class_name": "FlowMatchEulerDiscreteScheduler", **{name: config[name] for name in names}}
         del config["shift"]
         if self.trained_betas is not None:
             config["trained_betas"] = list(self.trained_betas)
+        if self.variance_type != "fixed_small":
+            return {"_class_name": "DDPMScheduler", **config}
+        del config["variance_type"]
         return {"_class_name": "DDIMScheduler", **config}
 
     @cached_property
@@ -274,6 +278,11 @@ class NoiseSchedule:
         """Signal-to-noise ratio alpha^2 / sigma^2: fp64 on the CPU, of the shape of timesteps. 0 where no signal is."""
         return (self.alphas / self.sigmas).square()[timesteps.cpu()]
 
+    def linspace_timesteps(self, num_inference_steps: int) -> Tensor:
+        """Evenly spaced from the last timestep to 0, both included, not rounded: fp64, descending; one alone is 0."""
+        step = (self.num_train_timesteps - 1) / max(num_inference_steps - 1, 1)
+        return torch.arange(num_inference_steps, dtype=torch.float64).flip(0) * step
+
     def timesteps(self, num_inference_steps: int) -> Tensor:
         """The timesteps that DDPM and DDIM visit: long (num_inference_steps,), descending (arXiv 2305.08891 table 2).
 
@@ -284,13 +293,12 @@ class NoiseSchedule:
         if not 1 <= num_inference_steps <= count:
             raise InputError(f"num_inference_steps must be from 1 to {count}, got {num_inference_steps}")
         if self.timestep_spacing == "linspace":
-            steps = torch.linspace(0, count - 1, num_inference_steps, dtype=torch.float64).round().flip(0)
+            steps = self.linspace_timesteps(num_inference_steps).round()
         elif self.timestep_spacing == "leading":
             steps = torch.arange(num_inference_steps).flip(0) * (count // num_inference_steps) + self.steps_offset
         else:
-            steps = (
-                count - torch.arange(num_inference_steps, dtype=torch.float64) * count / num_inference_steps
-            ).round() - 1
+            ramp = torch.arange(num_inference_steps, dtype=torch.float64)
+            steps = (count - ramp * count / num_inference_steps).round() - 1
         if steps[0] >= count:
             raise InputError(
                 f"steps_offset {self.steps_offset} with {num_inference_steps} steps passes the last timestep"

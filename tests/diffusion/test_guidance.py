@@ -1,0 +1,89 @@
+import pytest
+import torch
+
+from t2v.diffusion.guidance import batched_guidance, classifier_free_guidance, guide
+
+
+def make_outputs(channels=4):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, 2, channels, 3, 5, 5, generator=generator).unbind(0)
+
+
+def conditional(x, timestep):
+    return torch.tanh(x) + timestep
+
+
+def unconditional(x, timestep):
+    return 0.5 * x
+
+
+def refuse(x, timestep):
+    raise AssertionError("must not be called")
+
+
+def test_guide_extrapolates_from_unconditional_to_conditional():
+    positive, negative = make_outputs()
+    torch.testing.assert_close(guide(positive, negative, 0.0), negative)
+    torch.testing.assert_close(guide(positive, negative, 1.0), positive)
+    torch.testing.assert_close(guide(positive, negative, 7.5), 7.5 * positive - 6.5 * negative)
+
+
+@pytest.mark.parametrize("rescale", [0.3, 0.7, 1.0])
+def test_guide_rescales_the_deviation_of_each_sample(rescale):
+    positive, negative = make_outputs()
+    plain = guide(positive, negative, 7.5)
+    rescaled = guide(positive, negative, 7.5, rescale)
+    for index in range(2):
+        # arXiv 2305.08891 equations 15 and 16
+        full = plain[index] * positive[index].std() / plain[index].std()
+        torch.testing.assert_close(rescaled[index], rescale * full + (1 - rescale) * plain[index])
+        if rescale == 1:
+            torch.testing.assert_close(rescaled[index].std(), positive[index].std())
+
+
+@pytest.mark.parametrize("rescale", [0.0, 0.7])
+def test_guide_takes_a_learned_variance_from_the_conditional_output(rescale):
+    positive, negative = make_outputs(channels=8)
+    guided = guide(positive, negative, 3.0, rescale, num_channels=4)
+    assert torch.equal(guided[:, 4:], positive[:, 4:])
+    assert torch.equal(guided[:, :4], guide(positive[:, :4], negative[:, :4], 3.0, rescale))
+
+
+def test_classifier_free_guidance_combines_two_denoisers():
+    x, timestep = make_outputs()[0], torch.tensor(3)
+    denoiser = classifier_free_guidance(conditional, unconditional, 4.0, 0.5)
+    expected = guide(conditional(x, timestep), unconditional(x, timestep), 4.0, 0.5)
+    assert torch.equal(denoiser(x, timestep), expected)
+
+
+def test_classifier_free_guidance_at_scale_1_skips_the_unconditional_branch():
+    x, timestep = make_outputs()[0], torch.tensor(3)
+    denoiser = classifier_free_guidance(conditional, refuse, 1.0, 0.5)
+    assert torch.equal(denoiser(x, timestep), conditional(x, timestep))
+
+
+def test_batched_guidance_equals_two_separate_calls():
+    x, timestep = make_outputs()[0], torch.tensor(3)
+    prompt, negative = torch.rand(2, 6, 8), torch.rand(2, 6, 8)
+    batch_sizes = []
+
+    def network(x, timestep, prompt_embeds):
+        batch_sizes.append(x.shape[0])
+        return torch.tanh(x) * prompt_embeds.mean(dim=(1, 2)).reshape(-1, 1, 1, 1, 1)
+
+    expected = guide(network(x, timestep, prompt), network(x, timestep, negative), 5.0, 0.7)
+    torch.testing.assert_close(batched_guidance(network, prompt, negative, 5.0, 0.7)(x, timestep), expected)
+    assert torch.equal(batched_guidance(network, prompt, negative, 1.0)(x, timestep), network(x, timestep, prompt))
+    assert batch_sizes == [2, 2, 4, 2, 2]
+
+
+def test_batched_guidance_keeps_the_conditional_learned_variance():
+    x, timestep = make_outputs()[0], torch.tensor(3)
+    prompt, negative = torch.ones(2, 1), torch.zeros(2, 1)
+
+    def network(x, timestep, prompt_embeds):
+        return torch.cat([x, x], dim=1) + prompt_embeds.reshape(-1, 1, 1, 1, 1)
+
+    output = batched_guidance(network, prompt, negative, 3.0)(x, timestep)
+    torch.testing.assert_close(output[:, :4], x + 3)
+    assert torch.equal(output[:, 4:], x + 1)
