@@ -47,7 +47,7 @@ class VideoUNet(nn.Module):
         self.fps_embedding: FpsEmbedding | None = None
         if motion is not None:
             self.add_temporal(motion)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def add_temporal(self, motion: MotionConfig) -> None:
         """Add the temporal modules, identity-initialised, in the dtype and on the device of the network."""
@@ -64,7 +64,7 @@ class VideoUNet(nn.Module):
         weight = self.conv_in.weight
         for name, module in self.named_modules():
             if is_temporal(name):
-                module.to(weight.device, weight.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                module.to(weight.device, weight.dtype, memory_format=torch.channels_last)
 
     @property
     def gradient_checkpointing(self) -> bool:

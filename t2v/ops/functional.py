@@ -13,7 +13,8 @@ MAX_PLAIN_FRAMES = 32
 
 
 def to_tokens(images: torch.Tensor, num_frames: int) -> torch.Tensor:
-    """View images (B*F, C, H, W), channels_last, as tokens (B, F, H*W, C). Raises when that would need a copy."""
+    """View images (B*F, C, H, W), channels_last, as tokens (B, F, H*W, C), contiguous."""
+    assert images.is_contiguous(memory_format=torch.channels_last), "another layout would need a copy"
     bf, c, h, w = images.shape
     return images.permute(0, 2, 3, 1).view(bf // num_frames, num_frames, h * w, c)
 

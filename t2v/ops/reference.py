@@ -1,0 +1,34 @@
+"""The plain version of each op in `t2v.ops.functional`: short, and slower."""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+
+
+def temporal_conv(images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, num_frames: int) -> torch.Tensor:
+    """Convolution over frames as conv3d with kernel (3, 1, 1); arguments as `functional.temporal_conv`."""
+    video = rearrange(images, "(b f) c h w -> b c f h w", f=num_frames)
+    out = F.conv3d(video, weight.unsqueeze(-1), bias, padding=(1, 0, 0))
+    return rearrange(out, "b c f h w -> (b f) c h w")
+
+
+def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """softmax(q k^T / sqrt(D)) v: (B, N, heads, D) with keys (B, L, heads, D) -> (B, N, heads * D)."""
+    scores = torch.einsum("bihd,bjhd->bhij", query, key) / query.shape[-1] ** 0.5
+    return torch.einsum("bhij,bjhd->bihd", scores.softmax(dim=-1), value).flatten(2)
+
+
+def temporal_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Attention over frames at each pixel: (B, F, N, heads, D) -> (B, F, N, heads * D)."""
+    per_pixel = (rearrange(x, "b f n heads d -> (b n) f heads d") for x in (query, key, value))
+    return rearrange(attention(*per_pixel), "(b n) f c -> b f n c", b=len(query))
+
+
+def group_norm_silu(
+    images: torch.Tensor, num_groups: int, weight: torch.Tensor, bias: torch.Tensor, eps: float
+) -> torch.Tensor:
+    """SiLU(GroupNorm(x)), statistics per frame; arguments as `functional.group_norm_silu`."""
+    x = rearrange(images, "n (g c) h w -> n g (c h w)", g=num_groups)
+    x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + eps).sqrt()
+    x = x.view(images.shape) * weight[:, None, None] + bias[:, None, None]
+    return x * torch.sigmoid(x)

@@ -1,0 +1,147 @@
+"""Each op against its plain version in float64: output, every gradient, layout."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from t2v.ops import functional, reference
+
+# odd and even lengths; a single frame; longer than the plain path takes on the CPU
+NUM_FRAMES = [1, 3, 5, 16, functional.MAX_PLAIN_FRAMES + 1]
+# heads and size of each: sizes of the mini model and of Stable Diffusion's outer level
+HEADS = [(2, 8), (3, 40)]
+
+
+def check_op(op: Callable, plain: Callable, inputs: list[torch.Tensor], tolerance: float = 1e-4) -> None:
+    """Compare `op` in float32 with `plain` in float64, with and without gradient mode."""
+    exact = [x.double().requires_grad_() for x in inputs]
+    approximate = [x.clone(memory_format=torch.preserve_format).requires_grad_() for x in inputs]
+    expected, got = plain(*exact), op(*approximate)
+    torch.testing.assert_close(got.double(), expected, rtol=tolerance, atol=tolerance)
+    with torch.no_grad():
+        torch.testing.assert_close(op(*inputs).double(), expected, rtol=tolerance, atol=tolerance)
+
+    seed = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    expected_gradients = torch.autograd.grad(expected, exact, seed.double())
+    gradients = torch.autograd.grad(got, approximate, seed)
+    for value, gradient in zip(expected_gradients, gradients, strict=True):
+        torch.testing.assert_close(gradient.double(), value, rtol=tolerance, atol=tolerance * value.abs().max().item())
+
+
+def randn(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def images(n: int, c: int, h: int, w: int) -> torch.Tensor:
+    return randn(n, h, w, c).permute(0, 3, 1, 2)
+
+
+def test_to_tokens_is_a_view() -> None:
+    x = images(6, 4, 3, 5)
+    tokens = functional.to_tokens(x, 3)
+    assert tokens.shape == (2, 3, 15, 4)
+    assert tokens.is_contiguous()
+    assert tokens.data_ptr() == x.data_ptr()
+    assert torch.equal(functional.to_images(tokens, 3, 5), x)
+
+
+def test_to_tokens_refuses_a_layout_that_needs_a_copy() -> None:
+    with pytest.raises(AssertionError):
+        functional.to_tokens(randn(6, 4, 3, 5), 3)
+
+
+@pytest.mark.parametrize("num_frames", NUM_FRAMES)
+@pytest.mark.parametrize(("batch", "channels", "out_channels"), [(2, 8, 8), (1, 5, 7)])
+def test_temporal_conv_matches_conv3d(num_frames: int, batch: int, channels: int, out_channels: int) -> None:
+    check_op(
+        lambda *args: functional.temporal_conv(*args, num_frames),
+        lambda *args: reference.temporal_conv(*args, num_frames),
+        [
+            images(batch * num_frames, channels, 3, 5),
+            randn(out_channels, channels, 3, 1, seed=2),
+            randn(out_channels, seed=3),
+        ],
+    )
+
+
+@pytest.mark.parametrize("num_frames", [2, 3, 16])
+@pytest.mark.parametrize("channels", [4, 40, 64])
+def test_temporal_conv_with_dirac_weight_is_exact(num_frames: int, channels: int) -> None:
+    weight = torch.nn.init.dirac_(torch.empty(channels, channels, 3, 1))
+    x = images(2 * num_frames, channels, 7, 5)
+    out = functional.temporal_conv(x, weight, torch.zeros(channels), num_frames)
+    assert torch.equal(out, x)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("num_frames", NUM_FRAMES)
+@pytest.mark.parametrize(("heads", "head_dim"), HEADS)
+@pytest.mark.parametrize(("batch", "pixels"), [(1, 15), (2, 7)])
+def test_temporal_attention_matches_reference(
+    num_frames: int, heads: int, head_dim: int, batch: int, pixels: int
+) -> None:
+    check_op(
+        functional.temporal_attention,
+        reference.temporal_attention,
+        [randn(batch, num_frames, pixels, heads, head_dim, seed=i) for i in range(3)],
+    )
+
+
+def test_temporal_attention_output_is_contiguous() -> None:
+    for num_frames in (5, functional.MAX_PLAIN_FRAMES + 1):
+        q, k, v = (randn(2, num_frames, 7, 2, 8, seed=i) for i in range(3))
+        assert functional.temporal_attention(q, k, v).is_contiguous()
+
+
+def test_temporal_attention_keeps_pixels_apart() -> None:
+    q, k, v = (randn(1, 4, 6, 2, 8, seed=i) for i in range(3))
+    before = functional.temporal_attention(q, k, v)
+    k[:, :, 2] += 1
+    v[:, :, 2] += 1
+    changed = (functional.temporal_attention(q, k, v) != before).any(dim=-1).any(dim=1)
+    assert changed[0].tolist() == [False, False, True, False, False, False]
+
+
+@pytest.mark.parametrize(("heads", "head_dim"), HEADS)
+@pytest.mark.parametrize(("queries", "keys"), [(15, 15), (35, 77), (1, 3)])
+def test_attention_matches_reference(heads: int, head_dim: int, queries: int, keys: int) -> None:
+    check_op(
+        functional.attention,
+        reference.attention,
+        [randn(2, length, heads, head_dim, seed=i) for i, length in enumerate((queries, keys, keys))],
+    )
+
+
+def test_attention_upcast_computes_half_precision_in_float32() -> None:
+    q, k, v = (randn(1, 9, 2, 8, seed=i).to(torch.bfloat16) for i in range(3))
+    expected = reference.attention(q.double(), k.double(), v.double())
+    got = functional.attention(q, k, v, upcast=True)
+    assert got.dtype == torch.bfloat16
+    torch.testing.assert_close(got, expected.to(torch.bfloat16), rtol=0.01, atol=1e-3)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(8, 2), (40, 8)])
+@pytest.mark.parametrize("size", [(3, 5), (1, 1)])
+def test_group_norm_silu_matches_reference(channels: int, groups: int, size: tuple[int, int]) -> None:
+    check_op(
+        lambda x, weight, bias: functional.group_norm_silu(x, groups, weight, bias, 1e-5),
+        lambda x, weight, bias: reference.group_norm_silu(x, groups, weight, bias, 1e-5),
+        [images(4, channels, *size), randn(channels, seed=2), randn(channels, seed=3)],
+    )
+
+
+def test_group_norm_silu_keeps_the_layout_and_the_input() -> None:
+    x = images(4, 8, 3, 5)
+    before = x.clone()
+    with torch.no_grad():
+        out = functional.group_norm_silu(x, 2, torch.ones(8), torch.zeros(8), 1e-5)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(x, before)
+
+
+def test_add_writes_in_place_only_without_gradients() -> None:
+    x = randn(3)
+    assert functional.add(x, torch.ones(3)).data_ptr() != x.data_ptr()
+    with torch.no_grad():
+        assert functional.add(x, torch.ones(3)).data_ptr() == x.data_ptr()
