@@ -22,6 +22,8 @@ class Section(BaseModel):
 
 
 class OptimConfig(Section):
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    muon_learning_rate: float = Field(1e-2, gt=0)  # of the weights that muon orthogonalises
     learning_rate: float = Field(1e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.99)
     eps: float = Field(1e-8, gt=0)

@@ -4,7 +4,7 @@ Every weight of two or more dimensions is seen as a matrix `(out, in * kernel)`.
 `configs/mini` it reaches in one minute what AdamW needs many for, which is what makes training them on a CPU possible.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, overload
 
 import torch
@@ -28,10 +28,22 @@ def orthogonalize(matrix: Tensor, num_iterations: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised, scaled by sqrt(max(1, rows / columns)). For weights with `ndim >= 2` only."""
+    """Orthogonalised Nesterov momentum for groups with `orthogonalize=True`, Adam for the rest.
 
-    def __init__(self, params: Iterable[Any], lr: float = 1e-2, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+    Args:
+        groups: parameter groups, each with `lr`, `weight_decay` (decoupled) and `orthogonalize`.
+        betas, eps: of Adam (arXiv 1412.6980).
+        momentum: of the orthogonalised groups.
+    """
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-8,
+        momentum: float = 0.95,
+    ) -> None:
+        super().__init__(groups, {"betas": betas, "eps": eps, "momentum": momentum})
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -40,23 +52,36 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        assert closure is None, "Muon takes no closure"
+        """One step; no closure."""
+        assert closure is None
         for group in self.param_groups:
+            update = self._muon if group["orthogonalize"] else self._adam
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, group)
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    update(parameter, parameter.grad, group)
         return None
 
-    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
+    def _muon(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
         if not state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
-        buffer = state["momentum_buffer"]
-        buffer.lerp_(parameter.grad, 1 - group["momentum"])
-        update = parameter.grad.lerp(buffer, group["momentum"])
-        matrix = update.reshape(update.shape[0], -1)
+        momentum = group["momentum"]
+        buffer = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+        matrix = gradient.lerp(buffer, momentum).reshape(len(parameter), -1)
         rows, columns = matrix.shape
-        direction = orthogonalize(matrix).reshape(parameter.shape)
-        if group["weight_decay"]:
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(direction, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+        scale = max(1.0, rows / columns) ** 0.5
+        parameter.add_(orthogonalize(matrix).reshape(parameter.shape), alpha=-group["lr"] * scale)
+
+    def _adam(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros(())
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        state["step"] += 1
+        first, second = group["betas"]
+        count = int(state["step"])
+        mean = state["exp_avg"].lerp_(gradient, 1 - first)
+        square = state["exp_avg_sq"].lerp_(gradient.square(), 1 - second)
+        denominator = (square / (1 - second**count)).sqrt_().add_(group["eps"])
+        parameter.addcdiv_(mean, denominator, value=-group["lr"] / (1 - first**count))

@@ -1,26 +1,51 @@
 """Optimizers and learning-rate schedules."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from t2v.training.config import OptimConfig
+from t2v.training.muon import Muon
+
+_EDGE_MODULES = frozenset(
+    ("conv_in", "conv_out", "quant_conv", "post_quant_conv", "time_embedding", "fps_embedding", "embeddings")
+)
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:
-    """Fused AdamW (arXiv 1711.05101); weight decay on matrices and convolutions alone, not on biases and norms."""
-    parameters = list(parameters)
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+def build_optimizer(parameters: Mapping[str, nn.Parameter], config: OptimConfig) -> torch.optim.Optimizer:
+    """The optimizer of named parameters; weight decay on matrices and convolutions alone, not on biases and norms.
+
+    adamw: arXiv 1711.05101, fused. muon: `t2v.training.muon` for the hidden matrices and convolutions; the first and last
+    layers, embeddings, biases and norms take Adam steps at `learning_rate`. Each group keeps its rate relative to
+    `learning_rate` as `lr_scale`.
+    """
+    hidden = [p for name, p in parameters.items() if p.ndim > 1 and not _is_edge(name)]
+    edges = [p for name, p in parameters.items() if p.ndim > 1 and _is_edge(name)]
+    vectors = [p for p in parameters.values() if p.ndim <= 1]
+    rate, decay = config.learning_rate, config.weight_decay
+    groups: list[dict[str, Any]] = [
+        {"params": edges, "lr": rate, "lr_scale": 1.0, "weight_decay": decay},
+        {"params": vectors, "lr": rate, "lr_scale": 1.0, "weight_decay": 0.0},
+        {"params": hidden, "lr": rate, "lr_scale": 1.0, "weight_decay": decay},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
+    for group in groups:
+        group["orthogonalize"] = False
+    groups[-1] |= {"orthogonalize": True, "lr_scale": config.muon_learning_rate / rate, "weight_decay": 0.0}
+    return Muon(groups, config.betas, config.eps)
+
+
+def _is_edge(name: str) -> bool:
+    """Whether a weight is of a first or last layer or an embedding, which orthogonalised steps do not suit."""
+    return any(part in _EDGE_MODULES for part in name.split("."))
 
 
 def learning_rate(config: OptimConfig, global_step: int, progress: float) -> float:
-    """The learning rate of a step: linear warm-up by steps, then the schedule by progress in [0, 1].
+    """The learning rate of a step, to be multiplied by a group's `lr_scale`: linear warm-up by steps, then the schedule by progress in [0, 1].
 
     cosine falls over the whole training; trapezoid is constant, then falls linearly over the last `decay_fraction`.
     """

@@ -83,7 +83,7 @@ class Trainer:
         self.objective = build_objective(config, context)
         self.network = self.accelerator.prepare(self.objective.network)
         self.parameters = self.objective.trainable()
-        self.optimizer = self.accelerator.prepare(build_optimizer(self.parameters.values(), config.optim))
+        self.optimizer = self.accelerator.prepare(build_optimizer(self.parameters, config.optim))
         decay = config.optim.ema_decay
         self.ema = EMA(self.parameters, decay) if decay is not None else None
         if config.compile:
@@ -153,7 +153,7 @@ class Trainer:
         progress = self.progress(self.global_step)
         rate = learning_rate(optim, self.global_step, progress)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_scale"]
         loss, figures = self.objective.loss(self.network, batch, progress)
         self.accelerator.backward(loss)
         if optim.max_grad_norm is not None:
