@@ -61,7 +61,7 @@ def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, upcas
     Returns: (B, N, heads * D), contiguous.
     """
     dtype = query.dtype
-    if upcast:
+    if upcast and dtype.itemsize == 2:
         query, key, value = query.float(), key.float(), value.float()
     q, k, v = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     if q.device.type == "cpu" and torch.is_grad_enabled() and q.requires_grad:
