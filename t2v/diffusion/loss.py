@@ -37,7 +37,7 @@ def simple_loss(
         mask: what counts, broadcast to latents; None: everything.
     """
     target = schedule.target(latents, noise, timesteps)
-    prediction = model_output[:, : latents.shape[1]]
+    prediction, _ = schedule.split_output(model_output, latents.shape[1])
     return mean_over_sample((prediction.float() - target.float()).square(), mask)
 
 
@@ -99,12 +99,14 @@ def vlb_term(
     """
     if schedule.prediction_type == "flow":
         raise InputError("loss: the variational bound needs a variance preserving schedule, got prediction_type 'flow'")
-    if model_output.shape[1] != 2 * latents.shape[1]:
-        got, expected = model_output.shape[1], 2 * latents.shape[1]
-        raise InputError(f"loss: a learned variance needs {expected} output channels, got {got}; set out_channels")
+    prediction, fraction = schedule.split_output(model_output.float(), latents.shape[1])
+    if fraction is None:
+        raise InputError(
+            f"loss: the variational bound trains a learned variance, got variance_type {schedule.variance_type!r}; "
+            "use 'learned_range'"
+        )
     latents = latents.float()
     x = schedule.add_noise(latents, noise.float(), timesteps)
-    prediction, fraction = model_output.float().chunk(2, dim=1)
 
     alpha_bar = schedule.alphas_cumprod
     alpha_bar_prev = torch.cat([torch.ones_like(alpha_bar[:1]), alpha_bar[:-1]])

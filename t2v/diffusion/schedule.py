@@ -297,8 +297,8 @@ class NoiseSchedule:
         elif self.timestep_spacing == "leading":
             steps = torch.arange(num_inference_steps).flip(0) * (count // num_inference_steps) + self.steps_offset
         else:
-            ramp = torch.arange(num_inference_steps, dtype=torch.float64)
-            steps = (count - ramp * count / num_inference_steps).round() - 1
+            stride = (count - count / num_inference_steps) - count  # in this order, halves round as in numpy.arange
+            steps = (count + torch.arange(num_inference_steps, dtype=torch.float64) * stride).round() - 1
         if steps[0] >= count:
             raise InputError(
                 f"steps_offset {self.steps_offset} with {num_inference_steps} steps passes the last timestep"

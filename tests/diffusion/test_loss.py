@@ -182,6 +182,8 @@ def test_vlb_term_refuses_what_it_cannot_bound():
     timesteps = torch.tensor([0, 10, 500, 999])
     with pytest.raises(InputError, match="needs 6 output channels"):
         vlb_term(NoiseSchedule(variance_type="learned_range"), output, latents, noise, timesteps)
+    with pytest.raises(InputError, match="use 'learned_range'"):
+        vlb_term(NoiseSchedule(), output, latents, noise, timesteps)
     with pytest.raises(InputError, match="variance preserving"):
         vlb_term(NoiseSchedule(prediction_type="flow"), output, latents, noise, timesteps)
 

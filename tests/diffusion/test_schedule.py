@@ -54,7 +54,7 @@ def test_alphas_cumprod_of_trained_betas_equals_diffusers():
     assert torch.equal(schedule.alphas_cumprod, peer.alphas_cumprod.double())
 
 
-@pytest.mark.parametrize("num_inference_steps", [1, 3, 7, 13, 50, 500, 999])
+@pytest.mark.parametrize("num_inference_steps", [1, 3, 7, 13, 48, 50, 500, 999])
 @pytest.mark.parametrize("steps_offset", [0, 1])
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 def test_timesteps_equal_diffusers(spacing, steps_offset, num_inference_steps):
@@ -62,6 +62,15 @@ def test_timesteps_equal_diffusers(spacing, steps_offset, num_inference_steps):
     peer = DDIMScheduler.from_config(schedule.to_config())
     peer.set_timesteps(num_inference_steps)
     assert torch.equal(schedule.timesteps(num_inference_steps), peer.timesteps)
+
+
+def test_timesteps_of_trailing_spacing_are_as_many_as_asked_for():
+    schedule = NoiseSchedule(timestep_spacing="trailing")
+    for num_inference_steps in range(1, 1001):
+        timesteps = schedule.timesteps(num_inference_steps)
+        assert timesteps[0] == 999
+        assert timesteps[-1] >= 0
+        assert len(timesteps.unique()) == num_inference_steps
 
 
 @pytest.mark.parametrize("num_inference_steps", [0, -1, 1001])
