@@ -7,14 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from t2v.data.manifest import MANIFEST_NAME, read_manifest
 from t2v.data.transforms import fit_square
+from t2v.data.video_io import PICTURE_SUFFIXES, read_picture
 from t2v.errors import InputError
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
 @dataclass(frozen=True)
@@ -39,12 +37,12 @@ def find_stills(path: str | Path) -> list[Still]:
         root = path if path.is_dir() else path.parent
         stills = [Still(root / row.path, row.caption, row.clip_id) for row in read_manifest(path) if row.error is None]
     elif path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
         stills = [_from_file(file, path) for file in files]
     else:
         raise InputError(f"data: no folder {path}; check --data")
     if not stills:
-        raise InputError(f"data: no pictures in {path}; expected {', '.join(sorted(SUFFIXES))} or {MANIFEST_NAME}")
+        raise InputError(f"data: no pictures in {path}; expected {', '.join(PICTURE_SUFFIXES)} or {MANIFEST_NAME}")
     return stills
 
 
@@ -57,11 +55,7 @@ def _from_file(file: Path, root: Path) -> Still:
 
 def read_still(path: Path, resolution: int) -> np.ndarray:
     """One picture as uint8 (resolution, resolution, 3); InputError when it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return fit_square(image, resolution)
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise InputError(f"data: {path} cannot be read as a picture ({error}); remove it from the data") from error
+    return fit_square(read_picture(path), resolution)
 
 
 def read_stills(

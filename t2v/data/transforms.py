@@ -6,23 +6,16 @@ from PIL import Image
 from torch import Tensor
 
 
-def fit_square(image: Image.Image, resolution: int) -> np.ndarray:
-    """Resize the shorter side to `resolution` and cut the centre square: uint8 (resolution, resolution, 3)."""
-    image = image.convert("RGB")
-    if image.size != (resolution, resolution):
-        scale = resolution / min(image.size)
-        width, height = (max(resolution, round(side * scale)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
-        left, top = (width - resolution) // 2, (height - resolution) // 2
-        image = image.crop((left, top, left + resolution, top + resolution))
-    return np.asarray(image)
-
-
-def fit_frames(frames: np.ndarray, resolution: int) -> np.ndarray:
-    """`fit_square` for every frame: uint8 (F, H, W, 3) -> (F, resolution, resolution, 3)."""
-    if frames.shape[1:3] == (resolution, resolution):
-        return frames
-    return np.stack([fit_square(Image.fromarray(frame), resolution) for frame in frames])
+def fit_square(picture: np.ndarray, resolution: int) -> np.ndarray:
+    """Resize the shorter side to `resolution` and cut the centre square: uint8 (H, W, 3) -> (resolution, resolution, 3)."""
+    height, width, _ = picture.shape
+    if height == width == resolution:
+        return picture
+    scale = resolution / min(height, width)
+    width, height = (max(resolution, round(side * scale)) for side in (width, height))
+    resized = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
+    top, left = (height - resolution) // 2, (width - resolution) // 2
+    return resized[top : top + resolution, left : left + resolution]
 
 
 def crop(pixels: Tensor, tops: Tensor, lefts: Tensor, size: int) -> Tensor:

@@ -69,7 +69,7 @@ class StillBatches:
                 integers(sample_keys(self.seed, epochs, indices, stream), places) for stream in ("top", "left")
             )
             pixels = crop(pixels, tops, lefts, size)
-        return {"pixels": pixels, "noise_keys": sample_keys(self.seed, epochs, indices, "latents")}
+        return {"pixels": pixels, "epochs": epochs, "indices": indices}
 
 
 def edge_loss(difference: Tensor) -> Tensor:
@@ -124,7 +124,8 @@ class AutoencoderObjective:
         weights = self.config.diffusion
         images = to_model_range(batch["pixels"])
         channels = self.autoencoder.config.latent_channels
-        noise = normal(batch["noise_keys"], (channels, self.latent_size, self.latent_size))
+        keys = sample_keys(self.config.seed, batch["epochs"], batch["indices"], "latents")
+        noise = normal(keys, (channels, self.latent_size, self.latent_size))
         train_encoder = progress < 1 - weights.decoder_only_fraction
         reconstruction, mean, logvar = network(images, noise, train_encoder)
         difference = reconstruction.float() - images
@@ -167,22 +168,20 @@ class AutoencoderObjective:
             reconstructions.append(to_pixels(reconstruction))
         # the pixel range is 2 wide: peak power 4
         psnr = float((10 * torch.log10(4 / torch.cat(squares))).mean())
-        pairs = np.stack([self.validation_pixels[:16].numpy(), np.concatenate(reconstructions)[:16]])
-        rows = pairs.reshape(2, -1, min(8, pairs.shape[1]), *pairs.shape[2:]) if pairs.shape[1] % 8 == 0 else pairs[:, None]
-        grid = picture_grid(rows.swapaxes(0, 1).reshape(-1, *pairs.shape[2:]), rows.shape[2])
-        save_picture(folder / f"reconstruction-{global_step:08d}.png", grid)
+        originals, copies = self.validation_pixels.numpy(), np.concatenate(reconstructions)
+        rows = [rows[i : i + 8] for i in range(0, min(16, len(originals)), 8) for rows in (originals, copies)]
+        save_picture(folder / f"reconstruction-{global_step:08d}.png", picture_grid(np.concatenate(rows), len(rows[0])))
         return {"psnr": round(psnr, 3)}
 
     def latent_statistics(self, autoencoder: AutoencoderKL) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of sampled latents for each channel, over the first training pictures."""
         count = min(_NUM_STATISTICS, len(self.dataset))
-        positions = [Position(0, index, 0.0) for index in range(count)]
-        batches = [positions[i : i + 32] for i in range(0, count, 32)]
         latents = []
-        for batch in map(self.dataset.__getitems__, batches):
+        for indices in torch.arange(count).split(32):
+            batch = self.dataset.__getitems__([Position(0, int(index), 0.0) for index in indices])
             posterior = autoencoder.encode(to_model_range(batch["pixels"].to(self.device)))
-            noise = normal(batch["noise_keys"].to(self.device), posterior.mean.shape[1:])
-            latents.append(posterior.mean + posterior.std * noise)
+            keys = sample_keys(self.config.seed, torch.zeros_like(indices), indices, "statistics").to(self.device)
+            latents.append(posterior.mean + posterior.std * normal(keys, posterior.mean.shape[1:]))
         stacked = torch.cat(latents)
         return stacked.mean(dim=(0, 2, 3)), stacked.std(dim=(0, 2, 3))
 
