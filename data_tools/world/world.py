@@ -132,7 +132,7 @@ class World:
     def _paste_actor(self, image: Image.Image, shot: Shot, pose: Pose) -> None:
         """Stretch and turn the actor about its centre, rotate it, and paste it at a sub-pixel place."""
         sprite, k, facing = self._actor(shot.actor), self.size / FRAME, shot.actor.facing
-        mirror = abs(pose.turn) if facing == 0 and shot.verb != "spinning" else pose.turn * (facing or 1)
+        mirror = 1.0 if facing == 0 and shot.verb != "spinning" else pose.turn * (facing or 1)
         across, along = shot.scale * pose.stretch_x * mirror, shot.scale * pose.stretch_y
         cos, sin = math.cos(math.radians(pose.angle)), math.sin(math.radians(pose.angle))
         half_x = (abs(cos * across) * sprite.width + abs(sin * along) * sprite.height) / 2 + 1
