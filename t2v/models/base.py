@@ -46,8 +46,8 @@ def save_text(path: str | Path, text: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def save_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write an object as JSON, as `save_text` does."""
+def save_json(path: str | Path, content: Mapping[str, Any] | list[Any]) -> None:
+    """Write an object or list as JSON, as `save_text` does."""
     save_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 

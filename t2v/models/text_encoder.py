@@ -1,6 +1,7 @@
 """The text encoder of Stable Diffusion: CLIP through transformers, its tokenizer, and prompts of any length."""
 
 import json
+import math
 import re
 import tempfile
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ BOS_TOKEN, EOS_TOKEN = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
 # CLIP's pieces of text that byte-pair merges never cross ("Learning Transferable Visual Models", arXiv 2103.00020)
 CLIP_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 CONFIG_FIELDS = (
     "attention_dropout",
     "bos_token_id",
@@ -43,7 +44,7 @@ KEY_PREFIX = "text_model."  # of the public format; transformers 5 leaves it out
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text in lower case, in order; digits and punctuation are dropped."""
+    """The words and numbers of a text in lower case, in order."""
     return WORD.findall(text.lower())
 
 
@@ -155,8 +156,8 @@ class TextEncoder(nn.Module):
     def tokenize(self, prompts: list[str]) -> Tensor:
         """Token numbers `(B, num_windows * max_length)`, on the CPU; every prompt as many windows as the longest."""
         length = self.max_length - 2
-        token_ids = [self.tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"] for prompt in prompts]
-        num_windows = max(1, *(-(-len(ids) // length) for ids in token_ids))
+        token_ids = self.tokenizer(prompts, add_special_tokens=False, verbose=False)["input_ids"]
+        num_windows = max([1, *(math.ceil(len(ids) / length) for ids in token_ids)])
         rows = []
         for ids in token_ids:
             windows = [ids[i * length : (i + 1) * length] for i in range(num_windows)]

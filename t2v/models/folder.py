@@ -1,0 +1,234 @@
+"""The model folder: a plain Stable Diffusion folder with `motion/` beside, found by name and loaded as a whole."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+
+import t2v
+from t2v.errors import InputError
+from t2v.models.autoencoder import AutoencoderKL
+from t2v.models.base import DIFFUSERS_STEM, PICKLE_REFUSED, PICKLE_SUFFIXES, load_json, save_json, weight_files
+from t2v.models.inflate import load_motion, load_motion_config, save_motion
+from t2v.models.text_encoder import TextEncoder
+from t2v.models.unet import VideoUNet
+
+ZOO = Path(t2v.__file__).parent / "zoo"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+STEMS = {"text_encoder": "model", "unet": DIFFUSERS_STEM, "vae": DIFFUSERS_STEM}
+CLASSES = {"text_encoder": "CLIPTextModel", "unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+CONFIG_PATTERNS = ["model_index.json", "vocabulary.json", "*/*.json", "*/*.txt", "motion/*.safetensors"]
+
+
+@dataclass
+class Components:
+    """A loaded model folder."""
+
+    name: str  # `mini`, a hub id, or the absolute path of a folder: loads the same model again
+    path: Path  # the folder on this machine
+    unet: VideoUNet  # unet.motion is None when there are no temporal weights
+    autoencoder: AutoencoderKL
+    text_encoder: TextEncoder
+    scheduler: dict[str, Any]  # scheduler_config.json
+    motion_path: str | None = None  # absolute path of the motion that was asked for; None: the folder's own, if any
+    motion_scheduler: dict[str, Any] | None = None  # scheduler config that the motion was trained with
+    vocabulary: frozenset[str] | None = None  # words of the training captions, where the folder lists them
+    weight_files: tuple[Path, ...] = ()  # in the order text encoder, U-Net, autoencoder, motion
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """SHA-256, in hexadecimal, over the SHA-256 of every weight file: the same weights, wherever they lie."""
+        total = hashlib.sha256()
+        for path in self.weight_files:
+            with path.open("rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+        return total.hexdigest()
+
+
+def find_model(name: str) -> Path:
+    """The folder of a model.
+
+    Args:
+        name: `mini`, a folder, or a hub id `owner/model`, whose safetensors are downloaded on first use.
+
+    Raises:
+        InputError: no such model, a single file, a pickle, or a download that failed.
+    """
+    path = Path(name)
+    if name == "mini":
+        return ZOO / name
+    if path.is_dir():
+        return path
+    if path.suffix in PICKLE_SUFFIXES:
+        raise InputError(f"{name}: {PICKLE_REFUSED}")
+    if path.suffix == ".safetensors":
+        raise InputError(
+            f"{name}: single-file checkpoints come with a later version; make a folder of it with diffusers: "
+            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)"
+        )
+    if HUB_ID.fullmatch(name) and not path.exists():
+        return _download(name)
+    raise InputError(f"no model at {name}: give mini, a Stable Diffusion folder, or a hub id such as owner/model")
+
+
+def _download(name: str) -> Path:
+    """Snapshot of a hub model: configs, tokenizer, and one set of safetensors of each network."""
+    patterns = [f"{part}/{stem}{shard}.safetensors" for part, stem in STEMS.items() for shard in ("", "-*-of-*")]
+    folder = _snapshot(name, CONFIG_PATTERNS + patterns)
+    lacking = [part for part in STEMS if not list((folder / part).glob("*.safetensors"))]
+    if lacking:
+        folder = _snapshot(name, CONFIG_PATTERNS + patterns + [f"{part}/*.fp16*.safetensors" for part in lacking])
+    return folder
+
+
+def _snapshot(name: str, patterns: list[str]) -> Path:
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
+    except Exception as error:  # the HTTP library, and with it the errors, depends on the version of the hub client
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{name} is no folder here, and getting it from the hub failed ({reason}): check the name and the network"
+        ) from error
+
+
+def load_components(
+    name: str,
+    motion: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> Components:
+    """Load a whole model.
+
+    Args:
+        name: see `find_model`.
+        motion: folder or safetensors file of temporal weights; None takes the model's `motion/`, and without one the
+            U-Net stays an image network (`unet.motion is None`).
+
+    Raises:
+        InputError: anything that is missing (which file is said), broken, not supported or not fitting.
+    """
+    folder = find_model(name)
+    _check_index(folder)
+    files = [file for part, stem in STEMS.items() for file in weight_files(folder / part, stem)]
+    scheduler = load_json(folder / "scheduler" / "scheduler_config.json")
+    source = _motion_source(folder, motion)
+    vocabulary = _load_vocabulary(folder / "vocabulary.json")
+    text_encoder = TextEncoder.from_pretrained(folder)
+    autoencoder = AutoencoderKL.from_pretrained(folder / "vae")
+    unet = VideoUNet.from_pretrained(folder / "unet").eval()
+    _check_fit(folder, unet, autoencoder, text_encoder)
+    motion_scheduler = None
+    if source is not None:
+        files += weight_files(source)
+        load_motion(unet, source).eval()
+        motion_scheduler = load_motion_config(source).get("scheduler")
+    return Components(
+        name=str(folder.resolve()) if Path(name).is_dir() and name != "mini" else name,
+        path=folder,
+        unet=unet.to(device, dtype),
+        autoencoder=autoencoder.to(device, dtype),
+        text_encoder=text_encoder.to(device, dtype),
+        scheduler=scheduler,
+        motion_path=None if motion is None else str(Path(motion).resolve()),
+        motion_scheduler=motion_scheduler,
+        vocabulary=vocabulary,
+        weight_files=tuple(files),
+    )
+
+
+def _check_index(folder: Path) -> None:
+    index = load_json(folder / "model_index.json")
+    if (index.get("text_encoder_2") or [None])[-1] is not None:
+        raise InputError(
+            f"{folder} is a {index.get('_class_name')} with two text encoders: use Stable Diffusion 1 or 2"
+        )
+    for part, supported in CLASSES.items():
+        found = (index.get(part) or [None])[-1]
+        if found != supported:
+            raise InputError(
+                f"{folder / 'model_index.json'}: {part} is {found}, supported is {supported} (Stable Diffusion 1 or 2)"
+            )
+
+
+def _motion_source(folder: Path, motion: str | None) -> Path | None:
+    if motion is None:
+        return folder / "motion" if (folder / "motion").is_dir() else None
+    if not Path(motion).exists():
+        raise InputError(f"no motion at {motion}: give a motion/ folder or a safetensors file from one")
+    return Path(motion)
+
+
+def _load_vocabulary(path: Path) -> frozenset[str] | None:
+    if not path.is_file():
+        return None
+    try:
+        words = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}): restore the file or remove it") from error
+    if not isinstance(words, list):
+        raise InputError(f"{path} holds a JSON {type(words).__name__}, expected a list of words: restore or remove it")
+    return frozenset(words)
+
+
+def _check_fit(folder: Path, unet: VideoUNet, autoencoder: AutoencoderKL, text_encoder: TextEncoder) -> None:
+    """Raise InputError for networks of different models in one folder."""
+    latent, inner = autoencoder.config.latent_channels, unet.config.in_channels
+    if latent != inner:
+        raise InputError(f"{folder}: unet/ takes {inner} latent channels, vae/ makes {latent}: use parts of one model")
+    width, context = text_encoder.hidden_size, unet.config.cross_attention_dim
+    if width != context:
+        raise InputError(
+            f"{folder}: unet/ takes text {context} wide, text_encoder/ gives {width}: use parts of one model"
+        )
+
+
+def save_model_folder(
+    folder: str | Path,
+    unet: VideoUNet,
+    autoencoder: AutoencoderKL,
+    text_encoder: TextEncoder,
+    scheduler_config: Mapping[str, Any],
+    dtype: torch.dtype | None = None,
+    vocabulary: Iterable[str] | None = None,
+) -> None:
+    """Write a plain Stable Diffusion folder, which diffusers' StableDiffusionPipeline opens, and `motion/` beside.
+
+    Args:
+        scheduler_config: `NoiseSchedule.to_config()`; also kept in `motion/config.json` as `scheduler`.
+        dtype: storage type of all weights; None keeps each network's.
+        vocabulary: words of the training captions, for `vocabulary.json`.
+    """
+    folder = Path(folder)
+    text_encoder.save_pretrained(folder, dtype)
+    autoencoder.save_pretrained(folder / "vae", dtype)
+    unet.save_pretrained(folder / "unet", dtype)
+    if unet.motion is not None:
+        save_motion(unet, folder / "motion", {"scheduler": dict(scheduler_config)}, dtype)
+    (folder / "scheduler").mkdir(exist_ok=True)
+    save_json(folder / "scheduler" / "scheduler_config.json", scheduler_config)
+    if vocabulary is not None:
+        save_json(folder / "vocabulary.json", sorted(set(vocabulary)))
+    save_json(folder / "model_index.json", model_index(scheduler_config))
+
+
+def model_index(scheduler_config: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of `model_index.json`: which classes of which library other tools open the parts with."""
+    return {
+        "_class_name": "StableDiffusionPipeline",
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", scheduler_config.get("_class_name", "DDIMScheduler")],
+        "text_encoder": ["transformers", CLASSES["text_encoder"]],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", CLASSES["unet"]],
+        "vae": ["diffusers", CLASSES["vae"]],
+    }
