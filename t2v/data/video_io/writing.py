@@ -59,7 +59,10 @@ def write_video(
         raise InputError(f"fps must be above 0, got {fps}")
     rate = Fraction(fps).limit_denominator(100_000)
     frames = _checked(frames)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
     try:
         target = temporary / path.name
         match path.suffix.lower():

@@ -90,7 +90,7 @@ def test_generate_clips_is_repeatable(tmp_path, glyphs):
 def test_generate_refuses_a_folder_with_files_unless_told(tmp_path, glyphs):
     config = _config(tmp_path, 1)
     (tmp_path / "keep.txt").write_text("mine")
-    with pytest.raises(InputError, match="not empty.*--overwrite"):
+    with pytest.raises(InputError, match=r"not empty.*--overwrite"):
         generate_images(config, glyphs)
     assert (tmp_path / "keep.txt").read_text() == "mine"
     generate_images(replace(config, overwrite=True), glyphs)

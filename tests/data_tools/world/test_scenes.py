@@ -27,7 +27,9 @@ def test_paint_gives_a_hundred_variants(scene, glyphs):
     assert len({_painted(scene, variant, glyphs, size=32).tobytes() for variant in range(100)}) == 100
 
 
-@pytest.mark.parametrize("scene", [scene for scene in SCENES if len(set(scene.times)) > 1], ids=lambda scene: scene.name)
+@pytest.mark.parametrize(
+    "scene", [scene for scene in SCENES if len(set(scene.times)) > 1], ids=lambda scene: scene.name
+)
 def test_time_of_day_is_seen_in_the_brightness(scene, glyphs):
     darkest = min(scene.times, key=["night", "sunset", "day"].index)
     brightest = max(scene.times, key=["night", "sunset", "day"].index)
