@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from t2v.errors import InputError
 
@@ -73,6 +73,11 @@ class ClipsConfig(DataConfig):
     conditioning: Literal["null"] = "null"  # what the frozen text branch sees: the empty prompt
     num_validation: int = Field(16, ge=1)
 
+    @field_validator("conditioning", mode="before")
+    @classmethod
+    def _null_is_a_name(cls, value: Any) -> Any:
+        return "null" if value is None else value
+
 
 # ---------------------------------------------------------------- model
 
@@ -109,7 +114,9 @@ class ImageModelSection(Section):
 
 class TemporalModelSection(Section):
     base: str | None = None  # the text-to-image model folder; --model
+    fps: float = Field(8.0, gt=0)  # frame rate that the model assumes when none is asked for
     num_attention_heads: int | None = None  # of the temporal attention; null: that of the base's levels
+    attention_in_all_levels: bool = False  # temporal attention also where the base has no spatial attention
     gradient_checkpointing: bool = False
 
 

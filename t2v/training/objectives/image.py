@@ -1,7 +1,5 @@
 """Stage 2: text to image on captioned stills; U-Net and text encoder learn together, the autoencoder is frozen."""
 
-import json
-import shutil
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -10,28 +8,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import t2v
 from t2v.data.stills import Still, find_stills, hold_back, read_still
 from t2v.data.transforms import to_pixels
 from t2v.diffusion.guidance import batched_guidance
-from t2v.diffusion.loss import min_snr_weights, simple_loss
 from t2v.diffusion.sampling import check_sampler, sample
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
-from t2v.models.base import load_json, save_json
+from t2v.models.folder import save_model_folder
 from t2v.models.text_encoder import TextEncoder, new_text_encoder, train_tokenizer
 from t2v.models.unet import VideoUNet, VideoUNetConfig
 from t2v.pipelines.advice import unseen_words
-from t2v.training.config import DiffusionConfig, ImageTrainConfig, UNetSection, WeightingConfig
+from t2v.training.config import DiffusionConfig, ImageTrainConfig, UNetSection
 from t2v.training.latent_cache import LatentMoments, cache_key, cached, encode_pictures, in_batches
 from t2v.training.objectives.base import Batch, Context
+from t2v.training.objectives.denoising import PRECISIONS, WeightedLoss
 from t2v.training.randomness import integers, normal, sample_keys, uniform
 from t2v.training.sampler import Position
 from t2v.training.validation import label_pictures, picture_grid, save_picture
-
-PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
 
 class TextToImage(nn.Module):
     """Text encoder and U-Net as one network."""
@@ -62,24 +56,7 @@ class SampleBatches:
         return {
             "indices": torch.tensor([position.index for position in positions]),
             "epochs": torch.tensor([position.epoch for position in positions]),
-            "progress": torch.tensor([position.progress for position in positions]),
         }
-
-
-class WeightedLoss:
-    """Mean squared error of a prediction, weighted by timestep from a table on the device."""
-
-    def __init__(self, schedule: NoiseSchedule, config: WeightingConfig, device: torch.device) -> None:
-        self.schedule = schedule
-        timesteps = torch.arange(schedule.num_train_timesteps)
-        self.weights = torch.ones(len(timesteps), device=device)
-        if config.weighting != "none":
-            plus_one = config.weighting == "min_snr_plus_one"
-            self.weights = min_snr_weights(schedule, timesteps, config.snr_gamma, plus_one).to(device)
-
-    def __call__(self, output: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """The loss of each sample: fp32 (B,)."""
-        return simple_loss(self.schedule, output, latents, noise, timesteps) * self.weights[timesteps]
 
 
 def unet_config(section: UNetSection, latent_channels: int, sample_size: int, text_size: int) -> VideoUNetConfig:
@@ -242,33 +219,14 @@ class ImageObjective:
         return to_pixels(self.autoencoder.decode(latents / self.autoencoder.config.scaling_factor))
 
     def export(self, output_dir: Path) -> Path:
-        """Write model/: a plain Stable Diffusion folder, and vocabulary.json."""
-        folder = output_dir / "model"
-        dtype = getattr(torch, self.config.export_dtype)
-        self.network.text_encoder.save_pretrained(folder, dtype=dtype)
-        self.network.unet.save_pretrained(folder / "unet", dtype=dtype)
-        if not (folder / "vae").exists():
-            temporary = folder / ".vae.tmp"
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.copytree(self.base / "vae", temporary)
-            temporary.rename(folder / "vae")
-        (folder / "scheduler").mkdir(exist_ok=True)
-        save_json(folder / "scheduler" / "scheduler_config.json", self.schedule.to_config())
-        (folder / "vocabulary.json").write_text(json.dumps(self.words))
-        save_json(folder / "model_index.json", MODEL_INDEX)
-        return folder
-
-
-MODEL_INDEX = {
-    "_class_name": "StableDiffusionPipeline",
-    "_t2v_version": t2v.__version__,
-    "feature_extractor": [None, None],
-    "image_encoder": [None, None],
-    "requires_safety_checker": False,
-    "safety_checker": [None, None],
-    "scheduler": ["diffusers", "DDIMScheduler"],
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-}
+        """Write model/: a plain Stable Diffusion folder with the autoencoder of the base, and vocabulary.json."""
+        save_model_folder(
+            output_dir / "model",
+            self.network.unet,
+            self.autoencoder,
+            self.network.text_encoder,
+            self.schedule.to_config(),
+            getattr(torch, self.config.export_dtype),
+            self.words,
+        )
+        return output_dir / "model"
