@@ -16,9 +16,8 @@ from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
 from t2v.models.folder import save_model_folder
-from t2v.models.text_encoder import TextEncoder, new_text_encoder, train_tokenizer
+from t2v.models.text_encoder import TextEncoder, new_text_encoder, split_words, train_tokenizer
 from t2v.models.unet import VideoUNet, VideoUNetConfig
-from t2v.pipelines.advice import unseen_words
 from t2v.training.config import DiffusionConfig, ImageTrainConfig, UNetSection
 from t2v.training.latent_cache import LatentMoments, cache_key, cached, encode_pictures, in_batches
 from t2v.training.objectives.base import Batch, Context
@@ -90,7 +89,7 @@ def new_schedule(config: DiffusionConfig) -> NoiseSchedule:
 
 def vocabulary(captions: Iterable[str]) -> list[str]:
     """All words of the captions in lower case, sorted."""
-    return sorted({word for caption in captions for word in unseen_words(caption, ())})
+    return sorted({word for caption in captions for word in split_words(caption)})
 
 
 class ImageObjective:
