@@ -53,22 +53,22 @@ def train(
 @contextmanager
 def _display(config: "TrainConfig") -> Iterator[tuple[Callable[[int, float], None], Callable[[dict[str, Any]], None]]]:
     """A progress bar on a terminal; a line for each log entry everywhere."""
+    from rich import progress
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TaskProgressColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with progress.Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(config.stage, total=1.0)
 
-        def on_step(global_step: int, progress: float) -> None:
-            bar.update(task, completed=progress, description=f"{config.stage} step {global_step}")
+        def on_step(global_step: int, done: float) -> None:
+            bar.update(task, completed=done, description=f"{config.stage} step {global_step}")
 
         def on_log(values: dict[str, Any]) -> None:
             text = "  ".join(f"{key} {value:.5g}" for key, value in values.items())

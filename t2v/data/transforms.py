@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def fit_square(picture: np.ndarray, resolution: int) -> np.ndarray:
-    """Resize the shorter side to `resolution` and cut the centre square: uint8 (H, W, 3) -> (resolution, resolution, 3)."""
+    """Resize the shorter side and cut the centre square: uint8 (H, W, 3) -> (resolution, resolution, 3)."""
     height, width, _ = picture.shape
     if height == width == resolution:
         return picture

@@ -1,6 +1,6 @@
 """Checkpoints: a folder of safetensors and one JSON file, complete or not there at all; no pickles.
 
-    checkpoints/step-00001000/  state.json (scalars, sizes of the files)  <group>.safetensors (one per group of tensors)
+checkpoints/step-00001000/  state.json (scalars, sizes of the files)  <group>.safetensors (one per group of tensors)
 """
 
 import json
@@ -93,7 +93,9 @@ def check_names(expected: Mapping[str, Tensor], got: Mapping[str, Tensor], what:
         if name not in got:
             raise InputError(f"checkpoint: {what} has no {name}; was it saved with another model section?")
         if name not in expected:
-            raise InputError(f"checkpoint: {what} has {name}, which this model lacks; was it saved with another config?")
+            raise InputError(
+                f"checkpoint: {what} has {name}, which this model lacks; was it saved with another config?"
+            )
         if expected[name].shape != got[name].shape:
             shapes = f"{tuple(got[name].shape)}, expected {tuple(expected[name].shape)}"
             raise InputError(f"checkpoint: {what}: {name} is {shapes}; was it saved with another model section?")

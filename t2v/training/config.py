@@ -23,17 +23,17 @@ class Section(BaseModel):
 
 class OptimConfig(Section):
     optimizer: Literal["adamw", "muon"] = "adamw"
-    muon_learning_rate: float = Field(1e-2, gt=0)  # of the weights that muon orthogonalises
-    learning_rate: float = Field(1e-3, gt=0)
+    muon_learning_rate: float = Field(default=1e-2, gt=0)  # of the weights that muon orthogonalises
+    learning_rate: float = Field(default=1e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.99)
-    eps: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    warmup_steps: int = Field(200, ge=0)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup_steps: int = Field(default=200, ge=0)
     schedule: Literal["constant", "cosine", "trapezoid"] = "cosine"
-    decay_fraction: float = Field(0.3, gt=0, le=1)  # of trapezoid: the share of the training in which the rate falls
-    final_scale: float = Field(0.0, ge=0, le=1)  # of the learning rate, reached at the end
-    max_grad_norm: float | None = Field(1.0, gt=0)
-    ema_decay: float | None = Field(0.999, gt=0, lt=1)
+    decay_fraction: float = Field(default=0.3, gt=0, le=1)  # of trapezoid: last share, in which the rate falls
+    final_scale: float = Field(default=0.0, ge=0, le=1)  # of the learning rate, reached at the end
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
+    ema_decay: float | None = Field(default=0.999, gt=0, lt=1)
 
 
 # ---------------------------------------------------------------- data
@@ -41,37 +41,37 @@ class OptimConfig(Section):
 
 class DataConfig(Section):
     path: str | None = None  # a folder of files, or a folder with a manifest; --data
-    resolution: int = Field(128, ge=8)
-    num_workers: int = Field(0, ge=0)
-    num_validation: int = Field(64, ge=1)  # samples held back from training
-    max_samples: int | None = Field(None, ge=1)  # use only so many
+    resolution: int = Field(default=128, ge=8)
+    num_workers: int = Field(default=0, ge=0)
+    num_validation: int = Field(default=64, ge=1)  # samples held back from training
+    max_samples: int | None = Field(default=None, ge=1)  # use only so many
 
 
 class StillsConfig(DataConfig):
     cache: Literal["memory", "device", "none"] = "memory"  # where the decoded uint8 pixels live; none: decode again
-    max_cache_gb: float = Field(12.0, gt=0)  # above it, the cache is "none"
-    crop_size: int | None = Field(None, ge=8)  # random crops of each image; null: the whole image
+    max_cache_gb: float = Field(default=12.0, gt=0)  # above it, the cache is "none"
+    crop_size: int | None = Field(default=None, ge=8)  # random crops of each image; null: the whole image
 
 
 class CaptionedConfig(DataConfig):
     cache_dir: str | None = None  # of latents; null: OUTPUT_DIR/cache
     cache_device: bool = False  # latents live on the training device
     latents: Literal["mode", "sample"] = "sample"
-    encode_batch_size: int = Field(64, ge=1)
-    caption_dropout: float = Field(0.1, ge=0, lt=1)  # share of samples that see the empty prompt
+    encode_batch_size: int = Field(default=64, ge=1)
+    caption_dropout: float = Field(default=0.1, ge=0, lt=1)  # share of samples that see the empty prompt
 
 
 class ClipsConfig(DataConfig):
     cache_dir: str | None = None
     cache_device: bool = False
-    cache_fps: float | None = Field(None, gt=0)  # frames kept a second; null: every frame
+    cache_fps: float | None = Field(default=None, gt=0)  # frames kept a second; null: every frame
     latents: Literal["mode", "sample"] = "sample"
-    encode_batch_size: int = Field(64, ge=1)
-    num_frames: int = Field(16, ge=2)
+    encode_batch_size: int = Field(default=64, ge=1)
+    num_frames: int = Field(default=16, ge=2)
     fps_range: tuple[float, float] = (1.0, 30.0)  # clipped to what each file allows: frames are never duplicated
-    curriculum_fraction: float = Field(0.5, ge=0, le=1)  # share of the training in which the lower fps bound falls
+    curriculum_fraction: float = Field(default=0.5, ge=0, le=1)  # first share of the training: the lower bound falls
     conditioning: Literal["null"] = "null"  # what the frozen text branch sees: the empty prompt
-    num_validation: int = Field(16, ge=1)
+    num_validation: int = Field(default=16, ge=1)
 
     @field_validator("conditioning", mode="before")
     @classmethod
@@ -84,26 +84,26 @@ class ClipsConfig(DataConfig):
 
 class AutoencoderSection(Section):
     block_out_channels: tuple[int, ...] = (32, 64, 128, 128)
-    layers_per_block: int = Field(1, ge=1)
-    latent_channels: int = Field(4, ge=1)
-    norm_num_groups: int = Field(8, ge=1)
+    layers_per_block: int = Field(default=1, ge=1)
+    latent_channels: int = Field(default=4, ge=1)
+    norm_num_groups: int = Field(default=8, ge=1)
     mid_block_add_attention: bool = False
 
 
 class TextEncoderSection(Section):
-    vocab_size: int = Field(4096, ge=600)
-    max_length: int = Field(24, ge=4)
-    hidden_size: int = Field(192, ge=8)
-    num_layers: int = Field(3, ge=1)
-    num_heads: int = Field(4, ge=1)
+    vocab_size: int = Field(default=4096, ge=600)
+    max_length: int = Field(default=24, ge=4)
+    hidden_size: int = Field(default=192, ge=8)
+    num_layers: int = Field(default=3, ge=1)
+    num_heads: int = Field(default=4, ge=1)
 
 
 class UNetSection(Section):
     block_out_channels: tuple[int, ...] = (128, 192, 256)
-    layers_per_block: int = Field(1, ge=1)
+    layers_per_block: int = Field(default=1, ge=1)
     cross_attention_levels: tuple[bool, ...] = (True, True, True)  # which levels have attention blocks
     num_attention_heads: int | tuple[int, ...] = 4
-    norm_num_groups: int = Field(32, ge=1)
+    norm_num_groups: int = Field(default=32, ge=1)
 
 
 class ImageModelSection(Section):
@@ -114,7 +114,7 @@ class ImageModelSection(Section):
 
 class TemporalModelSection(Section):
     base: str | None = None  # the text-to-image model folder; --model
-    fps: float = Field(8.0, gt=0)  # frame rate that the model assumes when none is asked for
+    fps: float = Field(default=8.0, gt=0)  # frame rate that the model assumes when none is asked for
     num_attention_heads: int | None = None  # of the temporal attention; null: that of the base's levels
     attention_in_all_levels: bool = False  # temporal attention also where the base has no spatial attention
     gradient_checkpointing: bool = False
@@ -127,22 +127,22 @@ class ReconstructionConfig(Section):
     """Loss of the autoencoder: L1 + mse + edge + kl. Pairs are (at the start, at the end)."""
 
     mse_weight: tuple[float, float] = (4.0, 0.0)
-    mse_fraction: float = Field(0.3, gt=0, le=1)  # share of the training in which the MSE weight runs to its end
+    mse_fraction: float = Field(default=0.3, gt=0, le=1)  # share of the training until the MSE weight ends
     edge_weight: tuple[float, float] = (0.5, 0.1)
-    kl_weight: float = Field(1e-4, ge=0)  # per latent dimension
-    kl_target: float | None = Field(None, gt=0)  # nats per dimension: the weight is steered to hold the KL there
-    kl_rate: float = Field(0.01, gt=0)  # of the steering, per step
+    kl_weight: float = Field(default=1e-4, ge=0)  # per latent dimension
+    kl_target: float | None = Field(default=None, gt=0)  # nats per dimension that kl_weight is steered to
+    kl_rate: float = Field(default=0.01, gt=0)  # of the steering, per step
     initial_logvar: float = -5.0  # bias of the log variance in a new model
-    decoder_only_fraction: float = Field(0.0, ge=0, lt=1)  # last share of the training: the encoder rests
+    decoder_only_fraction: float = Field(default=0.0, ge=0, lt=1)  # last share of the training: the encoder rests
 
 
 class WeightingConfig(Section):
     weighting: Literal["none", "min_snr", "min_snr_plus_one"] = "min_snr_plus_one"
-    snr_gamma: float = Field(5.0, gt=0)
+    snr_gamma: float = Field(default=5.0, gt=0)
 
 
 class DiffusionConfig(WeightingConfig):
-    num_train_timesteps: int = Field(1000, ge=1)
+    num_train_timesteps: int = Field(default=1000, ge=1)
     beta_start: float = 0.00085
     beta_end: float = 0.012
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "scaled_linear"
@@ -157,13 +157,13 @@ class DiffusionConfig(WeightingConfig):
 class ValidationConfig(Section):
     prompts: tuple[str, ...] = ()
     sampler: str = "ddim"
-    num_inference_steps: int = Field(25, ge=1)
+    num_inference_steps: int = Field(default=25, ge=1)
     guidance_scale: float = 4.0
     seed: int = 0
 
 
 class VideoValidationConfig(ValidationConfig):
-    fps: float = Field(8.0, gt=0)
+    fps: float = Field(default=8.0, gt=0)
 
 
 # ---------------------------------------------------------------- whole configurations
@@ -176,13 +176,13 @@ class TrainConfig(BaseModel):
     stage: ClassVar[Stage]
 
     output_dir: str
-    max_steps: int = Field(10_000, ge=1)
-    max_seconds: float | None = Field(None, gt=0)  # of training, over all resumes; whichever comes first ends the run
-    save_every: int = Field(500, ge=1)  # steps
-    keep_checkpoints: int = Field(2, ge=1)
-    validate_every: int = Field(1000, ge=1)
-    log_every: int = Field(20, ge=1)
-    batch_size: int = Field(64, ge=1)
+    max_steps: int = Field(default=10_000, ge=1)
+    max_seconds: float | None = Field(default=None, gt=0)  # over all resumes; the first limit ends the run
+    save_every: int = Field(default=500, ge=1)  # steps
+    keep_checkpoints: int = Field(default=2, ge=1)
+    validate_every: int = Field(default=1000, ge=1)
+    log_every: int = Field(default=20, ge=1)
+    batch_size: int = Field(default=64, ge=1)
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
@@ -227,7 +227,10 @@ STAGES: dict[str, type[TrainConfig]] = {
 
 
 def load_config(
-    stage: str, files: Iterable[str | Path] = (), overrides: Iterable[str] = (), options: Mapping[str, Any] | None = None
+    stage: str,
+    files: Iterable[str | Path] = (),
+    overrides: Iterable[str] = (),
+    options: Mapping[str, Any] | None = None,
 ) -> TrainConfig:
     """The configuration of a stage: its defaults, then each file, then `options`, then the overrides.
 

@@ -18,8 +18,8 @@ _EDGE_MODULES = frozenset(
 def build_optimizer(parameters: Mapping[str, nn.Parameter], config: OptimConfig) -> torch.optim.Optimizer:
     """The optimizer of named parameters; weight decay on matrices and convolutions alone, not on biases and norms.
 
-    adamw: arXiv 1711.05101, fused. muon: `t2v.training.muon` for the hidden matrices and convolutions; the first and last
-    layers, embeddings, biases and norms take Adam steps at `learning_rate`. Each group keeps its rate relative to
+    adamw: arXiv 1711.05101, fused. muon: `t2v.training.muon` for the hidden matrices and convolutions; the first and
+    last layers, embeddings, biases and norms take Adam steps at `learning_rate`. Each group keeps its rate relative to
     `learning_rate` as `lr_scale`.
     """
     hidden = [p for name, p in parameters.items() if p.ndim > 1 and not _is_edge(name)]
@@ -45,8 +45,9 @@ def _is_edge(name: str) -> bool:
 
 
 def learning_rate(config: OptimConfig, global_step: int, progress: float) -> float:
-    """The learning rate of a step, to be multiplied by a group's `lr_scale`: linear warm-up by steps, then the schedule by progress in [0, 1].
+    """The learning rate of a step, to be multiplied by a group's `lr_scale`.
 
+    A linear warm-up by steps, times the schedule by progress in [0, 1]:
     cosine falls over the whole training; trapezoid is constant, then falls linearly over the last `decay_fraction`.
     """
     scale = 1.0

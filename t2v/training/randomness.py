@@ -1,7 +1,7 @@
 """Random numbers of training: pure functions of (seed, epoch, sample), never of rank, worker or order of calls.
 
-Every sample of every epoch has a 64-bit key; element i of its stream is `splitmix64(key + i * golden)`. The whole batch is
-computed at once, on the device of the keys. (G. Steele, D. Lea, C. Flood, "Fast splittable pseudorandom number generators", 2014.)
+Every sample of every epoch has a 64-bit key; element i of its stream is `splitmix64(key + i * golden)`. The whole batch
+is computed at once, on the device of the keys. (Steele, Lea, Flood: "Fast splittable pseudorandom number generators".)
 """
 
 import math

@@ -10,7 +10,7 @@ class Position(NamedTuple):
     """One draw of one sample."""
 
     epoch: int
-    index: int  # in the data set
+    sample: int  # its place in the data set
     progress: float  # of the training, 0 at its start and 1 at its end; curricula depend on it
 
 
@@ -32,7 +32,7 @@ class StepSampler:
         self.progress = progress
 
     def __iter__(self) -> Iterator[list[Position]]:
-        order_epoch, order = -1, permutation(self.seed, 0, 0)
+        order_epoch, order = -1, list[int]()
         step = self.first_step
         while True:
             progress = self.progress(step)
@@ -40,7 +40,7 @@ class StepSampler:
             for place in range(step * self.batch_size, (step + 1) * self.batch_size):
                 epoch, offset = divmod(place, self.num_samples)
                 if epoch != order_epoch:
-                    order_epoch, order = epoch, permutation(self.seed, epoch, self.num_samples)
-                batch.append(Position(epoch, int(order[offset]), progress))
+                    order_epoch, order = epoch, permutation(self.seed, epoch, self.num_samples).tolist()
+                batch.append(Position(epoch, order[offset], progress))
             yield batch
             step += 1

@@ -39,6 +39,10 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     on_cpu = config.device == "cpu" or not cuda
     if on_cpu and config.mixed_precision == "fp16":
         raise InputError("mixed_precision: fp16 needs a GPU; use bf16 or no")
+    if not on_cpu:
+        torch.backends.cudnn.benchmark = True
+        if config.mixed_precision != "no":
+            torch.set_float32_matmul_precision("high")
     return Accelerator(cpu=on_cpu, mixed_precision=config.mixed_precision)
 
 
@@ -81,13 +85,13 @@ class Trainer:
         torch.manual_seed(config.seed)
         context = Context(self.accelerator.device, self.folder.path, resuming=checkpoint is not None)
         self.objective = build_objective(config, context)
-        self.network = self.accelerator.prepare(self.objective.network)
+        self.network = self.eager_network = self.accelerator.prepare(self.objective.network)
         self.parameters = self.objective.trainable()
         self.optimizer = self.accelerator.prepare(build_optimizer(self.parameters, config.optim))
         decay = config.optim.ema_decay
         self.ema = EMA(self.parameters, decay) if decay is not None else None
         if config.compile:
-            self.network = torch.compile(self.network)
+            self.network = torch.compile(self.network)  # validation has other batch sizes and stays eager
         self.global_step = 0
         self.stop_requested = False
         self._seconds_before, self._started = 0.0, time.perf_counter()
@@ -141,7 +145,7 @@ class Trainer:
         sampler = StepSampler(len(dataset), config.batch_size, config.seed, self.global_step, self.progress)
         loader: DataLoader[Any] = DataLoader(
             dataset,  # type: ignore[arg-type]
-            batch_sampler=sampler,  # type: ignore[arg-type]
+            batch_sampler=sampler,
             num_workers=config.data.num_workers,  # type: ignore[attr-defined]
             collate_fn=lambda batch: batch,
         )
@@ -206,7 +210,7 @@ class Trainer:
     def _validate(self) -> None:
         self.objective.network.eval()
         with torch.no_grad(), self._averaged():
-            figures = self.objective.validate(self.network, self.folder.samples, self.global_step)
+            figures = self.objective.validate(self.eager_network, self.folder.samples, self.global_step)
         self.objective.network.train()
         values = {"global_step": self.global_step, "seconds": round(self.seconds, 1), **figures}
         self.folder.log(values)

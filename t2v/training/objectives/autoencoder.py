@@ -55,7 +55,7 @@ class StillBatches:
         return self.__getitems__([position])
 
     def __getitems__(self, positions: list[Position]) -> Batch:
-        indices = torch.tensor([position.index for position in positions])
+        indices = torch.tensor([position.sample for position in positions])
         epochs = torch.tensor([position.epoch for position in positions])
         if self.pixels is None:
             pictures = [read_still(self.stills[index].path, self.config.resolution) for index in indices.tolist()]

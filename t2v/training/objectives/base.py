@@ -37,8 +37,13 @@ class Context:
 class Objective(Protocol):
     """One training stage: a network, its data, its loss, and what comes out."""
 
-    network: nn.Module  # its forward computes everything that needs gradients
-    dataset: BatchDataset
+    @property
+    def network(self) -> nn.Module:
+        """Its forward computes everything that needs gradients."""
+
+    @property
+    def dataset(self) -> BatchDataset:
+        """The training samples."""
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that learn, by name."""

@@ -26,6 +26,7 @@ from t2v.training.randomness import integers, normal, sample_keys, uniform
 from t2v.training.sampler import Position
 from t2v.training.validation import label_pictures, picture_grid, save_picture
 
+
 class TextToImage(nn.Module):
     """Text encoder and U-Net as one network."""
 
@@ -53,7 +54,7 @@ class SampleBatches:
 
     def __getitems__(self, positions: list[Position]) -> Batch:
         return {
-            "indices": torch.tensor([position.index for position in positions]),
+            "indices": torch.tensor([position.sample for position in positions]),
             "epochs": torch.tensor([position.epoch for position in positions]),
         }
 
@@ -99,7 +100,9 @@ class ImageObjective:
         self.config, self.device = config, context.device
         check_sampler(config.validation.sampler)
         if config.model.base is None or not (Path(config.model.base) / "vae").is_dir():
-            raise InputError(f"model.base has no vae/ folder (got {config.model.base}): give the autoencoder by --model")
+            raise InputError(
+                f"model.base has no vae/ folder (got {config.model.base}): give the autoencoder by --model"
+            )
         self.base = Path(config.model.base)
         self.autoencoder = AutoencoderKL.from_pretrained(self.base / "vae").to(context.device).requires_grad_(False)
         self.schedule = new_schedule(config.diffusion)
@@ -213,7 +216,8 @@ class ImageObjective:
         keys = sample_keys(settings.seed, torch.zeros_like(places), places, "validation")
         noise = normal(keys, self.latents.mean.shape[1:])
         input_ids = self.network.text_encoder.tokenize([*prompts, *[""] * len(prompts)]).to(self.device)
-        denoiser = batched_guidance(network, *input_ids.chunk(2), settings.guidance_scale)
+        prompt_ids, negative_ids = input_ids.chunk(2)
+        denoiser = batched_guidance(network, prompt_ids, negative_ids, settings.guidance_scale)
         latents = sample(settings.sampler, denoiser, self.schedule, noise, settings.num_inference_steps)
         return to_pixels(self.autoencoder.decode(latents / self.autoencoder.config.scaling_factor))
 

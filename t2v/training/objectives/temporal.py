@@ -64,7 +64,7 @@ class ClipBatches:
 
     def __getitems__(self, positions: list[Position]) -> Batch:
         epochs = torch.tensor([position.epoch for position in positions])
-        indices = torch.tensor([position.index for position in positions])
+        indices = torch.tensor([position.sample for position in positions])
         draws = uniform(sample_keys(self.seed, epochs, indices, "clip"), 2).tolist()
         num_frames = self.config.num_frames
         frames, rates = [], []
@@ -148,7 +148,9 @@ class TemporalObjective:
             lines.append({"path": str(clip.path), "reason": reason})
         write_text(context.output_dir / "skipped.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         if not clips:
-            raise InputError(f"data: none of {len(found)} videos fits data.fps_range; {lines[0]['reason']} in the first")
+            raise InputError(
+                f"data: none of {len(found)} videos fits data.fps_range; {lines[0]['reason']} in the first"
+            )
         return clips
 
     def _latents(self, clips: list[Clip], context: Context) -> LatentMoments:
