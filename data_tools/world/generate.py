@@ -25,6 +25,7 @@ from t2v.errors import InputError
 
 CLIP_FPS = 24
 _PER_FOLDER = 1000
+_SPRITE_INDEX = "actors.json"
 _ENCODING = EncodeOptions(crf=12, gop=12, preset="veryfast", threads=1)
 
 Progress = Callable[[int], None]
@@ -75,7 +76,7 @@ def write_sprites(folder: Path, preset: str, size: int, glyphs: GlyphSource, ove
             name = f"{actor.name.replace(' ', '_')}.png"
             actor_sprite(actor, glyphs, size).save(temporary / name)
             index[actor.name] = {"file": name, "facing": actor.facing}
-        (temporary / "actors.json").write_text(json.dumps(index, indent=1))
+        (temporary / _SPRITE_INDEX).write_text(json.dumps(index, indent=1))
     return folder
 
 
@@ -84,8 +85,11 @@ def new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
     """A temporary folder beside `folder`, moved there at the end or removed when an exception passes."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; name a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise InputError(f"{folder} is not empty; choose another folder or pass --overwrite")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not overwrite:
+            raise InputError(f"{folder} is not empty; choose another folder or pass --overwrite")
+        if not any((folder / name).is_file() for name in (MANIFEST_NAME, _SPRITE_INDEX)):
+            raise InputError(f"{folder} holds something else than generated data; choose another folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")

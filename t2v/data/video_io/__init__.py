@@ -1,7 +1,8 @@
 """Reading and writing video: the only place that imports PyAV."""
 
+from t2v.data.video_io.info import VideoInfo
 from t2v.data.video_io.pictures import PICTURE_SUFFIXES, natural_key, read_picture
-from t2v.data.video_io.reading import VideoInfo, VideoReader, probe, read_frames
+from t2v.data.video_io.reading import VideoReader, probe, read_frames
 from t2v.data.video_io.writing import VIDEO_SUFFIXES, EncodeOptions, check_output, write_video
 
 __all__ = [

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from t2v.data.video_io.info import VideoInfo
 from t2v.errors import InputError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -27,17 +28,19 @@ class PictureFolder:
         if not files:
             raise InputError(f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
         self._files = sorted(files, key=natural_key)
-        self.fps, self.num_frames = fps, len(files)
-        self.codec = self._files[0].suffix.lower().lstrip(".")
-        self.height, self.width, _ = read_picture(self._files[0]).shape
+        height, width, _ = read_picture(self._files[0]).shape
+        codec = self._files[0].suffix.lower().lstrip(".")
+        self.info = VideoInfo(len(files), fps, float(len(files) / fps), width, height, rotation=0, codec=codec)
+        self.timestamps = np.arange(len(files)) / float(fps)
 
     def pictures(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
         """Pictures at the given places, each uint8 (H, W, 3)."""
         for index in wanted:
             picture = read_picture(self._files[index])
-            if picture.shape != (self.height, self.width, 3):
-                height, width, _ = picture.shape
-                raise InputError(f"{self._files[index]} is {width}x{height}, the first {self.width}x{self.height}")
+            height, width, _ = picture.shape
+            if (width, height) != (self.info.width, self.info.height):
+                first = f"{self.info.width}x{self.info.height}"
+                raise InputError(f"{self._files[index]} is {width}x{height}, the first {first}")
             yield picture
 
     def close(self) -> None:

@@ -1,7 +1,6 @@
 """Read frames of any video exactly: by index or by time, turned upright, with true timestamps."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -12,26 +11,12 @@ import numpy as np
 from av.stream import Disposition
 
 from t2v.data.video_io.index import FrameIndex, index_frames
+from t2v.data.video_io.info import VideoInfo
 from t2v.data.video_io.pictures import PictureFolder
 from t2v.errors import InputError
 
 _BROKEN = (av.error.FFmpegError, OSError, ValueError, EOFError)
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """Facts about a video, counted from its packets rather than believed from its header."""
-
-    num_frames: int
-    fps: Fraction  # mean rate; the nominal one ("24000/1001") where the frames keep to it
-    duration: float  # seconds, from the first frame to the end of the last
-    width: int  # after rotation
-    height: int
-    rotation: int  # degrees clockwise from the stored picture to the upright one: 0, 90, 180 or 270
-    codec: str
-    is_variable_rate: bool
-    pixel_aspect: Fraction  # width / height of a pixel, after rotation
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -72,21 +57,22 @@ class VideoReader:
 
     def __init__(self, path: str | Path, *, threads: int = 0, folder_fps: float | Fraction = 24) -> None:
         self.path = Path(path)
-        self._source: _File | PictureFolder
         if not self.path.exists():
             raise InputError(f"video not found: {path}")
+        self._source: _File | PictureFolder
         if self.path.is_dir():
             self._source = PictureFolder(self.path, Fraction(folder_fps).limit_denominator(100_000))
-            info = self._source
-            self.timestamps = np.arange(info.num_frames) / float(info.fps)
-            duration = info.num_frames / float(info.fps)
-            self.info = VideoInfo(
-                info.num_frames, info.fps, duration, info.width, info.height, 0, info.codec, False, Fraction(1)
-            )
         else:
             self._source = _File(self.path, threads)
-            self.timestamps = self._source.timestamps
-            self.info = self._source.info
+
+    @property
+    def info(self) -> VideoInfo:
+        return self._source.info
+
+    @property
+    def timestamps(self) -> np.ndarray:
+        """Seconds from the first frame to each: float64 (num_frames,)."""
+        return self._source.timestamps
 
     @property
     def num_frames(self) -> int:

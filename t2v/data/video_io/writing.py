@@ -1,6 +1,7 @@
 """Write frames as mp4, webm, gif, webp or a folder of PNGs, whole or not at all."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,9 @@ import numpy as np
 from t2v.errors import InputError
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".webp")
-_GIF_TICK = 10  # a GIF counts its frame durations in hundredths of a second
+_GIF_TICK = 10  # milliseconds: a GIF counts its frame durations in hundredths of a second
+_MAX_GIF_RATE = 50  # browsers slow down frames shorter than two ticks
+_FRAME_NAME = re.compile(r"frame_\d+\.png")
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,11 @@ def write_video(
     second, and their rounding errors do not add up.
 
     Args:
-        path: must not exist unless `overwrite`; its folder must exist.
+        path: must not exist unless `overwrite`; its folder must exist. A folder that holds other files than frames is
+            never overwritten.
         frames: uint8 (F, H, W, 3), or an iterable of (H, W, 3), consumed one frame at a time (gif and webp keep all).
         fps: frames per second, > 0.
-        metadata: container tags such as {"title": prompt}; mp4 and webm only.
+        metadata: container tags, for mp4 and webm; mp4 keeps the common ones (title, comment, artist, ...) alone.
 
     Raises:
         InputError: the path cannot be written, or its extension is unknown; nothing is left behind.
@@ -95,8 +99,14 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> None:
         raise InputError(f"cannot write {path}: the folder {path.parent} does not exist")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise InputError(f"cannot write {path}: no permission to write in {path.parent}")
-    if path.is_dir() and path.suffix:
-        raise InputError(f"cannot write {path}: it is a folder")
+    if path.exists() and path.is_dir() == bool(path.suffix):
+        raise InputError(f"cannot write {path}: it is a {'folder' if path.is_dir() else 'file'}")
+    if path.is_dir():
+        names = [entry.name for entry in path.iterdir()]
+        if not all(_FRAME_NAME.fullmatch(name) for name in names):
+            raise InputError(f"cannot write {path}: it holds other files than frames; choose another folder")
+        if not names:
+            return
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists; choose another name or overwrite it (--overwrite)")
 
@@ -176,17 +186,21 @@ def _encode(
 
 def _write_gif(target: Path, frames: Iterator[np.ndarray], rate: Fraction) -> None:
     """Durations in whole ticks whose sum stays within half a tick of the true time."""
+    if rate > _MAX_GIF_RATE:
+        raise InputError(
+            f"a GIF shows at most {_MAX_GIF_RATE} frames per second, got {float(rate):g}; use .mp4 or .webp"
+        )
     video = np.stack(list(frames))
     times = [round(index * 1000 / _GIF_TICK / rate) for index in range(len(video) + 1)]
     durations = [(after - before) * _GIF_TICK for before, after in pairwise(times)]
-    iio.imwrite(target, video, extension=".gif", duration=durations, loop=0)
+    iio.imwrite(target, video, plugin="pillow", extension=".gif", duration=durations, loop=0)
 
 
 def _write_webp(target: Path, frames: Iterator[np.ndarray], rate: Fraction) -> None:
     video = np.stack(list(frames))
     times = [round(index * 1000 / rate) for index in range(len(video) + 1)]
     durations = [after - before for before, after in pairwise(times)]
-    iio.imwrite(target, video, extension=".webp", duration=durations, loop=0, quality=90)
+    iio.imwrite(target, video, plugin="pillow", extension=".webp", duration=durations, loop=0, quality=90)
 
 
 def _write_folder(target: Path, frames: Iterator[np.ndarray]) -> None:

@@ -88,13 +88,19 @@ def test_generate_clips_is_repeatable(tmp_path, glyphs):
 
 
 def test_generate_refuses_a_folder_with_files_unless_told(tmp_path, glyphs):
-    config = _config(tmp_path, 1)
-    (tmp_path / "keep.txt").write_text("mine")
+    folder = generate_images(_config(tmp_path / "images", 2), glyphs)
     with pytest.raises(InputError, match=r"not empty.*--overwrite"):
-        generate_images(config, glyphs)
+        generate_images(_config(folder, 1), glyphs)
+    assert len(read_manifest(folder)) == 2
+    generate_images(_config(folder, 1, overwrite=True), glyphs)
+    assert len(read_manifest(folder)) == 1
+
+
+def test_generate_never_replaces_a_folder_it_did_not_make(tmp_path, glyphs):
+    (tmp_path / "keep.txt").write_text("mine")
+    with pytest.raises(InputError, match="something else"):
+        generate_images(_config(tmp_path, 1, overwrite=True), glyphs)
     assert (tmp_path / "keep.txt").read_text() == "mine"
-    generate_images(replace(config, overwrite=True), glyphs)
-    assert not (tmp_path / "keep.txt").exists() and read_manifest(tmp_path)
 
 
 def test_generate_leaves_nothing_behind_when_it_fails(tmp_path, glyphs):
