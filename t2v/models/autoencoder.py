@@ -159,7 +159,8 @@ def _tile_starts(size: int, tile_size: int, overlap: int) -> list[int]:
 
 def _ramp(size: int, overlap: int, x: Tensor) -> Tensor:
     """Blending weights of one tile along one axis: rising over `overlap`, 1, falling; never zero."""
-    distance = torch.arange(size, device=x.device, dtype=torch.float32) + 0.5
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    distance = torch.arange(size, device=x.device, dtype=dtype) + 0.5
     return (torch.minimum(distance, distance.flip(0)) / max(overlap, 1)).clamp(max=1.0)
 
 
@@ -265,7 +266,7 @@ class AutoencoderKL(nn.Module):
         post_quant_conv = _in_dtype(self.post_quant_conv or nn.Identity(), dtype)
 
         def network(latents: Tensor) -> Tensor:
-            return decoder(post_quant_conv(latents))
+            return decoder(post_quant_conv(latents.contiguous(memory_format=torch.channels_last)))
 
         if tile_size is not None and max(z.shape[-2:]) > tile_size:
             tiled = partial(_tiled, network, tile_size=tile_size, factor=self.downsample_factor)

@@ -177,7 +177,7 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
-        x = self.conv_in(z.contiguous(memory_format=torch.channels_last))
+        x = self.conv_in(z)
         x = self.mid_block(x)
         for block in self.up_blocks:
             x = block(x)

@@ -64,7 +64,7 @@ def find_model(name: str) -> Path:
     path = Path(name)
     if name == "mini":
         return ZOO / name
-    if path.is_dir():
+    if name and path.is_dir():
         return path
     if path.suffix in PICKLE_SUFFIXES:
         raise InputError(f"{name}: {PICKLE_REFUSED}")

@@ -194,7 +194,7 @@ class TextEncoder(nn.Module):
         state_dict = _rename_keys(state_dict, next(iter(model.state_dict())).startswith(KEY_PREFIX))
         check_state_dict(model, state_dict, str(folder))
         model.load_state_dict(state_dict, assign=True)
-        return cls(model.to(dtype).eval(), load_tokenizer(Path(model_folder) / "tokenizer"))
+        return cls(model.to(dtype), load_tokenizer(Path(model_folder) / "tokenizer")).eval()
 
     def save_pretrained(self, model_folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write `text_encoder/` and `tokenizer/` of a model folder, in the public format."""
