@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import pytest
+
+from t2v.errors import InputError
+from t2v.training.config import STAGES, ImageTrainConfig, dump_config, load_config
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "mini"
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_load_config_overlays_files_then_options_then_overrides(tmp_path: Path) -> None:
+    first = write(tmp_path / "a.yaml", "batch_size: 8\nseed: 1\ndata: {resolution: 64, num_workers: 1}\n")
+    second = write(tmp_path / "b.yaml", "seed: 2\ndata: {resolution: 96}\n")
+    config = load_config("image", [first, second], ["data.resolution=32"], {"seed": 3, "data.path": "x", "init_from": None})
+    assert isinstance(config, ImageTrainConfig)
+    assert (config.batch_size, config.seed, config.init_from) == (8, 3, None)
+    assert (config.data.resolution, config.data.num_workers, config.data.path) == (32, 1, "x")
+
+
+def test_load_config_reads_override_values_as_yaml() -> None:
+    config = load_config("temporal", overrides=["data.fps_range=[2, 12]", "max_seconds=1e3", "compile=true", "data.conditioning=null"])
+    assert config.model_dump()["data"]["fps_range"] == (2.0, 12.0)
+    assert config.max_seconds == 1000 and config.compile
+    assert config.model_dump()["data"]["conditioning"] == "null"
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("data.resolutoin=64", "data.resolutoin"),
+        ("optim.lr=1", "learning_rate"),  # the known keys are listed
+        ("nonsense=1", "nonsense"),
+        ("max_steps=many", "max_steps"),
+        ("data.num_workers=-1", "data.num_workers"),
+        ("mixed_precision=int8", "mixed_precision"),
+        ("model.unet=3", "model.unet"),
+        ("max_steps", "key=value"),
+        ("seed=[", "seed"),
+    ],
+)
+def test_load_config_names_the_wrong_key(override: str, named: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_config("image", overrides=[override])
+    assert named in str(error.value) and "\n" not in str(error.value)
+
+
+def test_load_config_refuses_keys_of_another_stage() -> None:
+    with pytest.raises(InputError, match=r"data\.fps_range for stage image"):
+        load_config("image", overrides=["data.fps_range=[1, 2]"])
+
+
+@pytest.mark.parametrize("content", [None, "[1, 2]", "a: [", ""])
+def test_load_config_refuses_files_that_are_no_mapping(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "c.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=r"c\.yaml"):
+        load_config("image", [path])
+
+
+def test_load_config_refuses_an_unknown_stage() -> None:
+    with pytest.raises(InputError, match="autoencoder, image, temporal"):
+        load_config("video")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_dump_config_is_read_back(stage: str, tmp_path: Path) -> None:
+    config = load_config(stage, overrides=["seed=7"])
+    assert load_config(stage, [write(tmp_path / "c.yaml", dump_config(config))]) == config
+
+
+@pytest.mark.parametrize("kind", ["cpu", "full"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_shipped_configs_load_and_differ_only_in_scale(stage: str, kind: str) -> None:
+    config = load_config(stage, [CONFIGS / kind / f"{stage}.yaml"])
+    other = load_config(stage, [CONFIGS / "full" / f"{stage}.yaml"])
+    # the same architecture, so that weights of one warm-start the other
+    assert config.model_dump()["model"] == other.model_dump()["model"]
