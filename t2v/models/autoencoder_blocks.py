@@ -4,12 +4,49 @@ All tensors are `(N, C, H, W)`, in channels_last memory on the way through; the 
 "High-Resolution Image Synthesis with Latent Diffusion Models" (arXiv 2112.10752, appendix G) without a time embedding.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 NORM_EPS = 1e-6
+NARROW_GROUP = 16  # channels of a group that fill a vector register in bfloat16
+
+
+class _NarrowGroupNorm(torch.autograd.Function):
+    """GroupNorm whose backward runs on contiguous copies."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, eps: float) -> Tensor:
+        shape = (len(x), x.shape[1], x.shape[2] * x.shape[3], num_groups)
+        out, mean, rstd = torch.ops.aten.native_group_norm(x, weight, bias, *shape, eps)
+        ctx.save_for_backward(x, mean, rstd, weight)
+        ctx.shape = shape
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, rstd, weight = ctx.saved_tensors
+        args = (grad.contiguous(), x.contiguous(), mean, rstd, weight, *ctx.shape, [True] * 3)
+        grad_x, grad_weight, grad_bias = torch.ops.aten.native_group_norm_backward(*args)
+        return grad_x.contiguous(memory_format=torch.channels_last), grad_weight, grad_bias, None, None
+
+
+class GroupNorm(nn.GroupNorm):
+    """nn.GroupNorm with a fast backward for narrow groups on the CPU.
+
+    PyTorch's own, in bfloat16 and channels_last, takes up to 25 times as long as in contiguous memory.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        narrow = self.num_channels < NARROW_GROUP * self.num_groups
+        if narrow and x.device.type == "cpu" and x.dtype == torch.bfloat16 and torch.is_grad_enabled():
+            return _NarrowGroupNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps)
+        return super().forward(x)
 
 
 class ResnetBlock(nn.Module):
@@ -17,9 +54,9 @@ class ResnetBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, norm_num_groups: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(norm_num_groups, in_channels, eps=NORM_EPS)
+        self.norm1 = GroupNorm(norm_num_groups, in_channels, eps=NORM_EPS)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm2 = nn.GroupNorm(norm_num_groups, out_channels, eps=NORM_EPS)
+        self.norm2 = GroupNorm(norm_num_groups, out_channels, eps=NORM_EPS)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
@@ -34,7 +71,7 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, channels: int, norm_num_groups: int) -> None:
         super().__init__()
-        self.group_norm = nn.GroupNorm(norm_num_groups, channels, eps=NORM_EPS)
+        self.group_norm = GroupNorm(norm_num_groups, channels, eps=NORM_EPS)
         self.to_q = nn.Linear(channels, channels)
         self.to_k = nn.Linear(channels, channels)
         self.to_v = nn.Linear(channels, channels)
@@ -139,7 +176,7 @@ class Encoder(nn.Module):
             ]
         )
         self.mid_block = MidBlock(widths[-1], norm_num_groups, mid_block_add_attention)
-        self.conv_norm_out = nn.GroupNorm(norm_num_groups, widths[-1], eps=NORM_EPS)
+        self.conv_norm_out = GroupNorm(norm_num_groups, widths[-1], eps=NORM_EPS)
         self.conv_out = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -173,7 +210,7 @@ class Decoder(nn.Module):
                 for i in range(num_levels)
             ]
         )
-        self.conv_norm_out = nn.GroupNorm(norm_num_groups, widths[-1], eps=NORM_EPS)
+        self.conv_norm_out = GroupNorm(norm_num_groups, widths[-1], eps=NORM_EPS)
         self.conv_out = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:

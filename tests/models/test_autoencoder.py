@@ -3,6 +3,7 @@ import torch
 
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderConfig, AutoencoderKL, DiagonalGaussian, rename_old_keys
+from t2v.models.autoencoder_blocks import GroupNorm
 from t2v.models.base import load_config, load_state_dict, save_model
 
 SD_LIKE = {"block_out_channels": (8, 16, 24, 24), "layers_per_block": 2, "norm_num_groups": 4}
@@ -314,6 +315,24 @@ def test_forward_trains_every_parameter():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("num_channels", [8, 64])
+def test_group_norm_has_the_gradients_of_torch_in_bfloat16(num_channels):
+    ours, peer = GroupNorm(4, num_channels), torch.nn.GroupNorm(4, num_channels)
+    randomize(ours)
+    peer.load_state_dict(ours.state_dict())
+    x = torch.randn(2, num_channels, 6, 5, generator=seeded()).to(torch.bfloat16, memory_format=torch.channels_last)
+    grad = torch.randn(x.shape, generator=seeded(1)).to(torch.bfloat16)
+    results = []
+    for norm in (ours, peer):
+        leaf = x.clone().requires_grad_()
+        out = norm(leaf)
+        out.backward(grad)
+        assert out.is_contiguous(memory_format=torch.channels_last)
+        results.append((out, leaf.grad, norm.weight.grad, norm.bias.grad))
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, atol=0.05, rtol=0.02)
 
 
 def test_moments_are_float32_under_autocast():
