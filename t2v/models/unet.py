@@ -9,7 +9,8 @@ from t2v.models.base import check_state_dict, load_config, load_state_dict, save
 from t2v.models.unet_blocks import DownLevel, Level, MidLevel, UpLevel
 from t2v.models.unet_config import MotionConfig, VideoUNetConfig
 from t2v.nn.embeddings import FpsEmbedding, TimestepEmbedding, sinusoidal_embedding
-from t2v.nn.resnet import Downsample, NormSiLU, ResnetBlock, Upsample, pseudo_conv3d
+from t2v.nn.norm import NormSiLU
+from t2v.nn.resnet import Downsample, ResnetBlock, Upsample, pseudo_conv3d
 from t2v.nn.temporal_conv import TemporalConv
 
 __all__ = ["MotionConfig", "VideoUNet", "VideoUNetConfig", "is_temporal"]

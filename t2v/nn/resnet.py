@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from t2v.nn.norm import NormSiLU
 from t2v.nn.temporal_conv import TemporalConv
-from t2v.ops import add, group_norm_silu
+from t2v.ops import add
 
 
 def pseudo_conv3d(conv: nn.Module, temporal: TemporalConv | None, x: torch.Tensor, num_frames: int) -> torch.Tensor:
@@ -18,13 +19,6 @@ def pseudo_conv3d(conv: nn.Module, temporal: TemporalConv | None, x: torch.Tenso
     """
     x = conv(x)
     return x if temporal is None or num_frames == 1 else temporal(x, num_frames)
-
-
-class NormSiLU(nn.GroupNorm):
-    """GroupNorm, per frame, followed by SiLU."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return group_norm_silu(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
 class ResnetBlock(nn.Module):
@@ -50,8 +44,8 @@ class ResnetBlock(nn.Module):
     def forward(self, x: torch.Tensor, time_embedding: torch.Tensor, num_frames: int) -> torch.Tensor:
         """x: (B*F, C, H, W), channels_last; time_embedding: (B, E) after SiLU -> (B*F, O, H, W), channels_last."""
         hidden = pseudo_conv3d(self.conv1, self.temporal_conv1, self.norm1(x), num_frames)
-        shift = self.time_emb_proj(time_embedding).repeat_interleave(num_frames, dim=0)
-        hidden = add(hidden, shift[:, :, None, None])
+        shift = self.time_emb_proj(time_embedding)[:, None, :, None, None]
+        hidden = add(hidden.unflatten(0, (-1, num_frames)), shift).flatten(0, 1)
         hidden = pseudo_conv3d(self.conv2, self.temporal_conv2, self.norm2(hidden), num_frames)
         return add(hidden, x if self.conv_shortcut is None else self.conv_shortcut(x))
 

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from t2v.nn.norm import Norm
 from t2v.ops import add, attention, to_images, to_tokens
 
 
@@ -90,7 +91,7 @@ class SpatialTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.use_linear_projection = use_linear_projection
-        self.norm = nn.GroupNorm(num_groups, channels, eps=1e-6)
+        self.norm = Norm(num_groups, channels, eps=1e-6)
         blocks = (TransformerBlock(channels, context_channels, num_heads, upcast) for _ in range(num_layers))
         self.proj_in: nn.Module
         self.proj_out: nn.Module

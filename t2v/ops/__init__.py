@@ -1,5 +1,23 @@
 """Functions on tensors: the factorized space-time ops."""
 
-from t2v.ops.functional import add, attention, group_norm_silu, temporal_attention, temporal_conv, to_images, to_tokens
+from t2v.ops.functional import (
+    add,
+    attention,
+    group_norm,
+    group_norm_silu,
+    temporal_attention,
+    temporal_conv,
+    to_images,
+    to_tokens,
+)
 
-__all__ = ["add", "attention", "group_norm_silu", "temporal_attention", "temporal_conv", "to_images", "to_tokens"]
+__all__ = [
+    "add",
+    "attention",
+    "group_norm",
+    "group_norm_silu",
+    "temporal_attention",
+    "temporal_conv",
+    "to_images",
+    "to_tokens",
+]

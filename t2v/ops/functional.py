@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 MAX_PLAIN_FRAMES = 32
+MAX_HEADS = 65535
 
 
 def to_tokens(images: torch.Tensor, num_frames: int) -> torch.Tensor:
@@ -52,8 +53,6 @@ def temporal_conv(
 def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, upcast: bool = False) -> torch.Tensor:
     """Multi-head attention, softmax(q k^T / sqrt(D)) v.
 
-    Gradients on the CPU go through plain matrix products: the fused kernel's backward is slower there.
-
     Args:
         query: (B, N, heads, D).
         key, value: (B, L, heads, D).
@@ -64,18 +63,15 @@ def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, upcas
     if upcast and dtype.itemsize == 2:
         query, key, value = query.float(), key.float(), value.float()
     q, k, v = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-    if q.device.type == "cpu" and torch.is_grad_enabled() and q.requires_grad:
-        out = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), dim=-1) @ v
-    else:
-        out = F.scaled_dot_product_attention(q, k, v)
+    plain = q.dtype.itemsize == 2 and _records_gradients_on_cpu(q)
+    out = _plain_attention(q, k, v) if plain else F.scaled_dot_product_attention(q, k, v)
     return out.transpose(1, 2).flatten(2).to(dtype)
 
 
 def temporal_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Multi-head attention over frames, at each pixel on its own.
 
-    The sequence axis is read with its stride, so no permuted copy is made. On the CPU and up to 32 frames batched
-    matrix products beat the fused kernel.
+    The sequence axis is read with its stride, so no permuted copy is made.
 
     Args:
         query, key, value: (B, F, N, heads, D), contiguous.
@@ -83,21 +79,41 @@ def temporal_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tens
     """
     b, f, n, heads, d = query.shape
     q, k, v = (x.view(b, f, n * heads, d).transpose(1, 2) for x in (query, key, value))  # (B, N*heads, F, D)
-    if q.device.type == "cpu" and f <= MAX_PLAIN_FRAMES:
-        out = torch.stack([_plain_attention(q[i], k[i], v[i]) for i in range(b)])
-    else:
-        out = F.scaled_dot_product_attention(q, k, v)
+    plain = f <= MAX_PLAIN_FRAMES and _records_gradients_on_cpu(q)
+    out = _plain_attention(q, k, v) if plain else _fused_attention_of_many_heads(q, k, v)
     return out.transpose(1, 2).reshape(b, f, n, heads * d)
 
 
+def _records_gradients_on_cpu(q: torch.Tensor) -> bool:
+    """Where the fused kernel's backward is slow: up to ten times slower than matrix products in bfloat16."""
+    return q.device.type == "cpu" and torch.is_grad_enabled() and q.requires_grad
+
+
 def _plain_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    scores = torch.bmm(q * q.shape[-1] ** -0.5, k.transpose(1, 2))
-    return torch.bmm(torch.softmax(scores, dim=-1), v)
+    return torch.softmax(q @ (k * k.shape[-1] ** -0.5).transpose(-1, -2), dim=-1) @ v
+
+
+def _fused_attention_of_many_heads(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Fused attention in portions of heads: CUDA kernels number them with 16 bits."""
+    if q.device.type == "cpu" or q.shape[1] <= MAX_HEADS:
+        return F.scaled_dot_product_attention(q, k, v)
+    portions = zip(*(x.split(MAX_HEADS, dim=1) for x in (q, k, v)), strict=True)
+    return torch.cat([F.scaled_dot_product_attention(*portion) for portion in portions], dim=1)
+
+
+def group_norm(
+    images: torch.Tensor, num_groups: int, weight: torch.Tensor, bias: torch.Tensor, eps: float
+) -> torch.Tensor:
+    """GroupNorm with the statistics of each frame on its own: (B*F, C, H, W), channels_last -> the same.
+
+    PyTorch's CUDA kernel answers in another layout, which costs a copy there; the CPU's keeps it.
+    """
+    x = F.group_norm(images, num_groups, weight, bias, eps)
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def group_norm_silu(
     images: torch.Tensor, num_groups: int, weight: torch.Tensor, bias: torch.Tensor, eps: float
 ) -> torch.Tensor:
-    """SiLU(GroupNorm(x)) with the statistics of each frame on its own: (B*F, C, H, W) -> the same shape and layout."""
-    x = F.group_norm(images, num_groups, weight, bias, eps)
-    return F.silu(x, inplace=not torch.is_grad_enabled())
+    """SiLU(GroupNorm(x)), statistics per frame: (B*F, C, H, W), channels_last -> the same."""
+    return F.silu(group_norm(images, num_groups, weight, bias, eps), inplace=not torch.is_grad_enabled())

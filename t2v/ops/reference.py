@@ -5,7 +5,9 @@ import torch.nn.functional as F
 from einops import rearrange
 
 
-def temporal_conv(images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, num_frames: int) -> torch.Tensor:
+def temporal_conv(
+    images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, num_frames: int
+) -> torch.Tensor:
     """Convolution over frames as conv3d with kernel (3, 1, 1); arguments as `functional.temporal_conv`."""
     video = rearrange(images, "(b f) c h w -> b c f h w", f=num_frames)
     out = F.conv3d(video, weight.unsqueeze(-1), bias, padding=(1, 0, 0))
@@ -24,11 +26,18 @@ def temporal_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tens
     return rearrange(attention(*per_pixel), "(b n) f c -> b f n c", b=len(query))
 
 
+def group_norm(
+    images: torch.Tensor, num_groups: int, weight: torch.Tensor, bias: torch.Tensor, eps: float
+) -> torch.Tensor:
+    """GroupNorm, statistics per frame; arguments as `functional.group_norm`."""
+    x = rearrange(images, "n (g c) h w -> n g (c h w)", g=num_groups)
+    x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + eps).sqrt()
+    return x.view(images.shape) * weight[:, None, None] + bias[:, None, None]
+
+
 def group_norm_silu(
     images: torch.Tensor, num_groups: int, weight: torch.Tensor, bias: torch.Tensor, eps: float
 ) -> torch.Tensor:
     """SiLU(GroupNorm(x)), statistics per frame; arguments as `functional.group_norm_silu`."""
-    x = rearrange(images, "n (g c) h w -> n g (c h w)", g=num_groups)
-    x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + eps).sqrt()
-    x = x.view(images.shape) * weight[:, None, None] + bias[:, None, None]
+    x = group_norm(images, num_groups, weight, bias, eps)
     return x * torch.sigmoid(x)

@@ -62,7 +62,9 @@ def test_is_temporal_knows_temporal_modules(name: str) -> None:
     assert is_temporal(name)
 
 
-@pytest.mark.parametrize("name", ["conv_in.weight", "time_embedding.linear_1.weight", "mid_block.attentions.0.norm.bias"])
+@pytest.mark.parametrize(
+    "name", ["conv_in.weight", "time_embedding.linear_1.weight", "mid_block.attentions.0.norm.bias"]
+)
 def test_is_temporal_knows_spatial_modules(name: str) -> None:
     assert not is_temporal(name)
 
@@ -150,8 +152,9 @@ def test_inflate_depends_on_the_generator_alone_and_leaves_the_global_source() -
     for name, weight in weights[0].items():
         assert torch.equal(weight, weights[1][name]), name
     other = temporal_parameters(inflate(image_unet(), MOTION, seeded(4)))
-    assert not torch.equal(other["mid_block.temporal_attentions.0.to_q.weight"],
-                           weights[0]["mid_block.temporal_attentions.0.to_q.weight"])
+    assert not torch.equal(
+        other["mid_block.temporal_attentions.0.to_q.weight"], weights[0]["mid_block.temporal_attentions.0.to_q.weight"]
+    )
 
 
 def test_inflate_takes_the_dtype_of_the_unet() -> None:
@@ -213,7 +216,9 @@ def test_motion_plugs_into_another_fine_tune(tmp_path: Path) -> None:
 def test_load_motion_names_the_first_mismatch_and_changes_nothing(tmp_path: Path) -> None:
     save_motion(trained_unet(), tmp_path)
     wider = image_unet(block_out_channels=[64, 64])
-    with pytest.raises(InputError, match=r"temporal_conv1\.weight has shape \(32, 32, 3, 1\), expected \(64, 64, 3, 1\)"):
+    with pytest.raises(
+        InputError, match=r"temporal_conv1\.weight has shape \(32, 32, 3, 1\), expected \(64, 64, 3, 1\)"
+    ):
         load_motion(wider, tmp_path)
     assert wider.motion is None
     deeper = image_unet(layers_per_block=2)

@@ -82,7 +82,9 @@ def test_forward_equals_diffusers(name: str, tmp_path: Path) -> None:
 def test_gradients_equal_diffusers(tmp_path: Path) -> None:
     peer = save_peer(PEERS["sd1"], tmp_path).double()
     unet = VideoUNet.from_pretrained(tmp_path).double()
-    x, timesteps, text = (value.double() if value.is_floating_point() else value for value in inputs(unet.config, (8, 8)))
+    x, timesteps, text = (
+        value.double() if value.is_floating_point() else value for value in inputs(unet.config, (8, 8))
+    )
     unet(x, timesteps, text).square().sum().backward()
     peer(x, timesteps, text).sample.square().sum().backward()
     expected = dict(peer.named_parameters())

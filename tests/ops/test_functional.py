@@ -123,6 +123,16 @@ def test_attention_upcast_computes_half_precision_in_float32() -> None:
 
 @pytest.mark.parametrize(("channels", "groups"), [(8, 2), (40, 8)])
 @pytest.mark.parametrize("size", [(3, 5), (1, 1)])
+def test_group_norm_matches_reference(channels: int, groups: int, size: tuple[int, int]) -> None:
+    check_op(
+        lambda x, weight, bias: functional.group_norm(x, groups, weight, bias, 1e-5),
+        lambda x, weight, bias: reference.group_norm(x, groups, weight, bias, 1e-5),
+        [images(4, channels, *size), randn(channels, seed=2), randn(channels, seed=3)],
+    )
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(8, 2), (40, 8)])
+@pytest.mark.parametrize("size", [(3, 5), (1, 1)])
 def test_group_norm_silu_matches_reference(channels: int, groups: int, size: tuple[int, int]) -> None:
     check_op(
         lambda x, weight, bias: functional.group_norm_silu(x, groups, weight, bias, 1e-5),
