@@ -141,6 +141,19 @@ def test_group_norm_silu_matches_reference(channels: int, groups: int, size: tup
     )
 
 
+@pytest.mark.parametrize("channels", [8, 64])  # narrow and wide groups
+def test_group_norm_in_bfloat16_agrees_and_keeps_the_layout(channels: int) -> None:
+    x, weight, bias = images(4, channels, 3, 5).to(torch.bfloat16), randn(channels, seed=2), randn(channels, seed=3)
+    results = []
+    for dtype in (torch.bfloat16, torch.float64):
+        leaf = x.to(dtype).requires_grad_()
+        out = functional.group_norm(leaf, 4, weight.to(dtype), bias.to(dtype), 1e-5)
+        assert out.is_contiguous(memory_format=torch.channels_last)
+        results.append((out.double(), torch.autograd.grad(out.square().sum(), leaf)[0].double()))
+    for got, expected in zip(*results, strict=True):
+        assert (got - expected).abs().max() < 0.02 * expected.abs().max()
+
+
 def test_group_norm_silu_keeps_the_layout_and_the_input() -> None:
     x = images(4, 8, 3, 5)
     before = x.clone()
