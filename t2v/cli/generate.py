@@ -11,10 +11,12 @@ import typer
 from t2v.cli import STARTED, options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from t2v.cli.outputs import Job
     from t2v.cli.progress import Reporter
     from t2v.pipelines.settings import GenerationOptions
-    from t2v.pipelines.text_to_video import TextToVideoPipeline
+    from t2v.pipelines.text_to_video import Callback, TextToVideoPipeline
     from t2v.pipelines.video import Video
 
 app = typer.Typer(add_completion=False)
@@ -138,59 +140,71 @@ def _source(record: dict[str, Any], given: dict[str, Any]) -> _Source:
 def _run(jobs: "list[Job]", source: _Source, settings: "GenerationOptions", show: _Show, reporter: "Reporter") -> None:
     """Load the model once and make every video."""
     from t2v.cli.progress import peak_memory
-    from t2v.pipelines.memory import format_bytes
 
-    with reporter.running():
-        pipe, seconds = _load(source, reporter)
-        for index, job in enumerate(jobs):
-            started = time.perf_counter()
-            count = f" ({index + 1}/{len(jobs)})" if len(jobs) > 1 else ""
-            reporter.start(f"{job.prompt[:40]}{count}")
+    pipe, seconds = _load(source, settings, reporter)
+    started = STARTED
+    for index, job in enumerate(jobs):
+        count = f" ({index + 1}/{len(jobs)})" if len(jobs) > 1 else ""
+        with reporter.stage(f"{job.prompt[:40]}{count}"):
             video = pipe(job.prompt, seed=job.seed, callback=_follow(job, reporter, show), **settings)
-            split = {**seconds, **video.metadata["seconds"], **_write(job, video, show)}
-            total = time.perf_counter() - (STARTED if index == 0 else started)
-            result = {"path": str(job.path), **video.metadata, "seconds": {**split, "total": total}}
-            result["peak_memory_bytes"] = peak_memory()
-            seconds = dict.fromkeys(seconds, 0.0)
-            times = ", ".join(f"{name} {value:.1f}" for name, value in split.items())
-            reporter.note(f"{video!r} in {total:.1f} s ({times}), peak memory {format_bytes(peak_memory())}")
-            reporter.result(json.dumps(result, ensure_ascii=False) if show.as_json else str(job.path))
+            seconds |= {**video.metadata["seconds"], "encode": _write(job, video, show)}
+        seconds |= {"total": time.perf_counter() - started}
+        result = {"path": str(job.path), **video.metadata, "seconds": seconds, "peak_memory_bytes": peak_memory()}
+        reporter.note(_summary(result, video))
+        print(json.dumps(result, ensure_ascii=False) if show.as_json else job.path, flush=True)
+        started, seconds = time.perf_counter(), {}
 
 
-def _load(source: _Source, reporter: "Reporter") -> "tuple[TextToVideoPipeline, dict[str, float]]":
+def _load(
+    source: _Source, settings: "GenerationOptions", reporter: "Reporter"
+) -> "tuple[TextToVideoPipeline, dict[str, float]]":
     """The pipeline, and the seconds that imports and loading took."""
-    reporter.start("starting")
-    import torch
+    with reporter.stage(f"loading {source.model}"):
+        import torch
 
-    from t2v.pipelines.text_to_video import load
+        from t2v.diffusion.sampling import check_sampler
+        from t2v.pipelines.text_to_video import load
 
-    imported = time.perf_counter()
-    reporter.start(f"loading {source.model}")
-    if source.threads is not None:
-        torch.set_num_threads(source.threads)
-    pipe = load(source.model, device=source.device, dtype=source.dtype, motion=source.motion)
-    if source.weights_sha256 not in (None, pipe.weights_sha256):
-        reporter.note(f"warning: the weights of {source.model} differ from the recorded ones: so will the video")
+        imported = time.perf_counter()
+        if "sampler" in settings:
+            check_sampler(settings["sampler"])
+        if source.threads is not None:
+            torch.set_num_threads(source.threads)
+        pipe = load(source.model, device=source.device, dtype=source.dtype, motion=source.motion)
+        if source.weights_sha256 not in (None, pipe.weights_sha256):
+            reporter.note(f"warning: the weights of {source.model} are not the recorded ones: the video will differ")
     return pipe, {"import": imported - STARTED, "load": time.perf_counter() - imported}
 
 
-def _follow(job: "Job", reporter: "Reporter", show: _Show) -> Any:
+def _follow(job: "Job", reporter: "Reporter", show: _Show) -> "Callback":
     """A callback that moves the progress bar and, if wanted, writes the preview every few steps."""
 
-    def callback(step: int, num_steps: int, estimate: Any) -> None:
-        reporter.step(step + 1, num_steps)
-        if show.preview and (step + 1) % max(1, num_steps // NUM_PREVIEWS) == 0:
+    def callback(step_index: int, num_steps: int, estimate: "Callable[[], Video]", /) -> None:
+        reporter.step(step_index + 1, num_steps)
+        if show.preview and (step_index + 1) % max(1, num_steps // NUM_PREVIEWS) == 0:
+            job.make_folder()
             estimate().thumbnail(PREVIEW_SIZE).save(job.preview, overwrite=True)
 
     return callback
 
 
-def _write(job: "Job", video: "Video", show: _Show) -> dict[str, float]:
+def _write(job: "Job", video: "Video", show: _Show) -> float:
     """Write the video and its record; returns the seconds that took."""
     from t2v.cli.outputs import write_sidecar
 
     started = time.perf_counter()
-    job.path.parent.mkdir(parents=True, exist_ok=True)
+    job.make_folder()
     video.save(job.path, overwrite=show.overwrite)
     write_sidecar(job.sidecar, {"file": job.path.name, **video.metadata})
-    return {"encode": time.perf_counter() - started}
+    return time.perf_counter() - started
+
+
+def _summary(result: dict[str, Any], video: "Video") -> str:
+    from t2v.pipelines.memory import format_bytes
+
+    split = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result["seconds"].items() if name != "total")
+    num_frames, height, width, _ = video.frames.shape
+    return (
+        f"{num_frames} frames, {width}x{height}, {video.fps:g} fps in {result['seconds']['total']:.1f} s ({split}); "
+        f"peak memory {format_bytes(result['peak_memory_bytes'])}"
+    )

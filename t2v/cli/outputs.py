@@ -32,6 +32,10 @@ class Job:
         """The animated file that shows the picture form."""
         return self.path.with_suffix(".preview.webp")
 
+    def make_folder(self) -> None:
+        """Make the default folder; another one was there when the job was checked."""
+        self.path.parent.mkdir(exist_ok=True)
+
 
 def slug(prompt: str, max_length: int = 60) -> str:
     """A file name for a prompt: words in lower case joined by hyphens, cut at a word; `video` if it has none."""
@@ -113,3 +117,12 @@ def read_sidecar(path: Path) -> dict[str, Any]:
         if not isinstance(metadata, dict) or key not in metadata:
             raise InputError(f"{path} is not the .json that t2v writes beside a video: it has no {key!r}")
     return metadata
+
+
+def check_folder(path: Path, overwrite: bool) -> None:
+    """Raise InputError unless the folder `path` can be made, parents included, or is there to be replaced."""
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists; choose another --output or add --overwrite")
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write {path}: no permission to write in {parent}")

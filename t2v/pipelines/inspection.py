@@ -1,0 +1,154 @@
+"""What a model is made of, read from its configs and the headers of its files: no weights are loaded."""
+
+import dataclasses
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from t2v.diffusion.schedule import NoiseSchedule
+from t2v.errors import InputError
+from t2v.models.autoencoder import AutoencoderConfig
+from t2v.models.base import load_config, load_json, weight_files
+from t2v.models.folder import STEMS, find_model
+from t2v.models.inflate import load_motion_config
+from t2v.models.unet import MotionConfig, VideoUNetConfig
+from t2v.pipelines.advice import length_advice, scheduler_advice, scheduler_differences
+from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
+from t2v.pipelines.memory import MemoryEstimate, estimate_memory
+from t2v.pipelines.settings import GenerationSettings
+
+GENERATION_CONFIG = "generation_config.json"  # beside model_index.json: fields of GenerationSettings
+
+
+@dataclass(frozen=True)
+class Part:
+    """One network of a model."""
+
+    name: str
+    num_parameters: int
+    num_bytes: int  # of its files
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What `inspect_model` finds."""
+
+    name: str
+    parts: tuple[Part, ...]  # text encoder, U-Net, autoencoder, and motion if there is one
+    schedule: NoiseSchedule
+    motion: MotionConfig | None
+    settings: GenerationSettings
+    dtype: str
+    memory: MemoryEstimate
+    warnings: tuple[str, ...]
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of all parts."""
+        return sum(part.num_parameters for part in self.parts)
+
+    @property
+    def temporal_share(self) -> float:
+        """Motion's part of the parameters of the inflated U-Net, 0 to 1."""
+        counts = {part.name: part.num_parameters for part in self.parts}
+        return counts.get("motion", 0) / (counts["unet"] + counts.get("motion", 0))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values for JSON."""
+        return {
+            **dataclasses.asdict(self),
+            "schedule": self.schedule.to_config(),
+            "num_parameters": self.num_parameters,
+            "temporal_share": self.temporal_share,
+            "memory": {**dataclasses.asdict(self.memory), "total": self.memory.total},
+        }
+
+
+def inspect_model(
+    name: str, motion: str | None = None, dtype: str = "auto", options: Mapping[str, Any] | None = None
+) -> ModelInfo:
+    """Describe a model without loading it.
+
+    Args:
+        name, motion, dtype: as `t2v.load` takes them; a model without motion is described too.
+        options: fields of `GenerationSettings` for the memory estimate, over the model's defaults.
+
+    Raises:
+        InputError: no such model, or a file that is missing or broken.
+    """
+    folder = find_model(name)
+    load_json(folder / "model_index.json")
+    files = {part: weight_files(folder / part, stem) for part, stem in STEMS.items()}
+    source = Path(motion) if motion is not None else folder / "motion"
+    motion_config = load_motion_config(source) if motion is not None or source.is_dir() else None
+    if motion_config is not None:
+        files["motion"] = weight_files(source)
+    parts = tuple(_part(part, paths) for part, paths in files.items())
+    unet = VideoUNetConfig.from_dict(load_config(folder / "unet"))
+    autoencoder = AutoencoderConfig.from_dict(load_config(folder / "vae"))
+    trained = MotionConfig.from_dict(motion_config) if motion_config is not None else None
+    settings = dataclasses.replace(default_settings(folder, unet, trained, autoencoder), **(options or {}))
+    settings.check_size(2 ** (len(autoencoder.block_out_channels) - 1))
+    schedule = NoiseSchedule.from_config(load_json(folder / "scheduler" / "scheduler_config.json"))
+    precision = resolve_dtype(dtype, resolve_device("auto"))
+    num_parameters = sum(part.num_parameters for part in parts)
+    return ModelInfo(
+        name=name,
+        parts=parts,
+        schedule=schedule,
+        motion=trained,
+        settings=settings,
+        dtype=dtype_name(precision),
+        memory=estimate_memory(unet, autoencoder, settings, num_parameters, precision.itemsize),
+        warnings=tuple(motion_warnings(schedule, (motion_config or {}).get("scheduler"), trained, settings)),
+    )
+
+
+def motion_warnings(
+    schedule: NoiseSchedule,
+    trained_scheduler: Mapping[str, Any] | None,
+    motion: MotionConfig | None,
+    settings: GenerationSettings,
+) -> list[str]:
+    """Warnings about motion weights that are used otherwise than they were trained."""
+    messages = []
+    if motion is not None and settings.num_frames > motion.num_frames:
+        messages.append(length_advice(settings.num_frames, motion.num_frames))
+    if trained_scheduler is not None:
+        differences = scheduler_differences(schedule, NoiseSchedule.from_config(trained_scheduler))
+        messages += [scheduler_advice(differences)] if differences else []
+    return messages
+
+
+def default_settings(
+    folder: Path, unet: VideoUNetConfig, motion: MotionConfig | None, autoencoder: AutoencoderConfig
+) -> GenerationSettings:
+    """What a model makes unless told otherwise: as it was trained, over that its generation_config.json."""
+    factor = 2 ** (len(autoencoder.block_out_channels) - 1)
+    size = unet.sample_size or GenerationSettings.height // factor
+    height, width = (size, size) if isinstance(size, int) else size
+    options: dict[str, Any] = {"height": height * factor, "width": width * factor}
+    if motion is not None:
+        options |= {"num_frames": motion.num_frames, "fps": motion.fps}
+    file = folder / GENERATION_CONFIG
+    options |= load_json(file) if file.is_file() else {}
+    return GenerationSettings(**GenerationSettings.check_options(options, str(file)))
+
+
+def _part(name: str, files: list[Path]) -> Part:
+    return Part(name, sum(_count_parameters(file) for file in files), sum(file.stat().st_size for file in files))
+
+
+def _count_parameters(file: Path) -> int:
+    """Floating-point values in a safetensors file, by its header: 8 bytes of length, then JSON."""
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(length))
+        return sum(math.prod(value["shape"]) for value in header.values() if "F" in value.get("dtype", ""))
+    except (ValueError, struct.error, OverflowError, MemoryError, AttributeError, KeyError) as error:
+        raise InputError(f"{file} is truncated or not a safetensors file: download or export it again") from error

@@ -1,0 +1,233 @@
+"""Text to video: the text encoder, the inflated U-Net under guidance, a sampler, and the decoder."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, Unpack, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import t2v
+from t2v.diffusion.guidance import batched_guidance
+from t2v.diffusion.sampling import check_sampler, sample
+from t2v.diffusion.schedule import NoiseSchedule
+from t2v.errors import InputError
+from t2v.models.folder import Components, load_components
+from t2v.models.text_encoder import unseen_words
+from t2v.pipelines.advice import memory_advice, word_advice
+from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
+from t2v.pipelines.inspection import default_settings, motion_warnings
+from t2v.pipelines.memory import MemoryEstimate, estimate_memory, explain_out_of_memory, total_memory
+from t2v.pipelines.settings import GenerationOptions, GenerationSettings, check_prompt, check_seed
+from t2v.pipelines.video import Video
+
+
+class Callback(Protocol):
+    """Is told of every finished denoising step."""
+
+    def __call__(self, step_index: int, num_steps: int, estimate: Callable[[], Video], /) -> None:
+        """step_index counts from 0; `estimate()` decodes the running estimate of the clean video."""
+
+
+def load(name: str, device: str = "auto", dtype: str = "auto", motion: str | None = None) -> "TextToVideoPipeline":
+    """Load a text-to-video model.
+
+    Args:
+        name: `mini`, a Stable Diffusion folder with `motion/`, or a hub id.
+        device: auto (the first of cuda, mps and cpu that is here), cpu, cuda, cuda:1, mps.
+        dtype: fp32, fp16, bf16, or auto: fp16 on CUDA, bf16 on a CPU that multiplies it natively, fp32 elsewhere.
+        motion: folder or file of temporal weights; None takes the model's own `motion/`.
+
+    Raises:
+        InputError: no such model or device, a file that is missing or broken, an image model without motion.
+    """
+    on = resolve_device(device)
+    return TextToVideoPipeline(load_components(name, motion, resolve_dtype(dtype, on), on))
+
+
+class TextToVideoPipeline:
+    """A loaded model that makes videos from sentences. Made by `t2v.load`."""
+
+    def __init__(self, components: Components) -> None:
+        if components.unet.motion is None:
+            raise InputError(
+                f"{components.name} is an image model without motion: give its temporal weights with --motion PATH, "
+                "or make them with `t2v train temporal` (or `t2v inflate`, for motion that is not trained yet)"
+            )
+        self.components = components
+        self.unet = components.unet.eval().requires_grad_(False)
+        self.autoencoder = components.autoencoder.eval().requires_grad_(False)
+        self.text_encoder = components.text_encoder.eval().requires_grad_(False)
+        self.schedule = NoiseSchedule.from_config(components.scheduler)
+        self.defaults = default_settings(
+            components.path, self.unet.config, components.unet.motion, self.autoencoder.config
+        )
+        weight = self.unet.conv_in.weight
+        self.device, self.dtype = weight.device, weight.dtype
+        self._weights_hash = ThreadPoolExecutor(1).submit(lambda: components.weights_hash)
+
+    @property
+    def weights_sha256(self) -> str:
+        """One hash for all weight files, in hexadecimal; taken in the background from when the model was loaded."""
+        return self._weights_hash.result()
+
+    @overload
+    def __call__(
+        self,
+        prompt: str,
+        *,
+        seed: int = 0,
+        num_videos: Literal[1] = 1,
+        callback: Callback | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> Video: ...
+
+    @overload
+    def __call__(
+        self,
+        prompt: str,
+        *,
+        seed: int = 0,
+        num_videos: int,
+        callback: Callback | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> Video | list[Video]: ...
+
+    def __call__(
+        self,
+        prompt: str,
+        *,
+        seed: int = 0,
+        num_videos: int = 1,
+        callback: Callback | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> Video | list[Video]:
+        """Make one video, or a list of `num_videos` > 1 of them.
+
+        Args:
+            prompt: what the video shows.
+            seed: of the initial noise, drawn on the CPU; video i uses seed + i, and is the same alone as among others.
+            callback: told of every finished denoising step of each video.
+            options: the fields of `GenerationSettings`; what is left out is the model's default (`pipe.defaults`).
+
+        Raises:
+            InputError: a setting out of range or that this model cannot take, or not enough memory.
+        """
+        settings = replace(self.defaults, **options)
+        check_prompt(prompt)
+        check_seed(seed, num_videos)
+        self.check(settings)
+        for message in self.advice(prompt, settings):
+            warnings.warn(message, stacklevel=2)
+        with explain_out_of_memory(self.memory(settings)):
+            videos = [self._make(prompt, seed + index, settings, callback) for index in range(num_videos)]
+        return videos if num_videos > 1 else videos[0]
+
+    def check(self, settings: GenerationSettings) -> None:
+        """Raise InputError for settings that this model cannot take."""
+        check_sampler(settings.sampler)
+        settings.check_size(self.autoencoder.downsample_factor)
+
+    def advice(self, prompt: str, settings: GenerationSettings) -> list[str]:
+        """Warnings about a request that the model was not trained for, or that may not fit into memory."""
+        components, messages = self.components, []
+        if components.vocabulary is not None:
+            words = unseen_words(f"{prompt} {settings.negative_prompt}", components.vocabulary)
+            messages += [word_advice(Path(components.name).name, words)] if words else []
+        messages += motion_warnings(self.schedule, components.motion_scheduler, self.unet.motion, settings)
+        needed, present = self.memory(settings).total, total_memory(self.device)
+        messages += [memory_advice(needed, present)] if needed > present else []
+        return messages
+
+    def memory(self, settings: GenerationSettings) -> MemoryEstimate:
+        """A rough estimate of the memory that one video takes."""
+        modules = (self.unet, self.autoencoder, self.text_encoder)
+        num_parameters = sum(parameter.numel() for module in modules for parameter in module.parameters())
+        itemsize = self.dtype.itemsize
+        return estimate_memory(self.unet.config, self.autoencoder.config, settings, num_parameters, itemsize)
+
+    @torch.inference_mode()
+    def _make(self, prompt: str, seed: int, settings: GenerationSettings, callback: Callback | None) -> Video:
+        seconds: dict[str, float] = {}
+        with self._timed(seconds, "text"):
+            negative_prompt_embeds, prompt_embeds = self.text_encoder.encode([settings.negative_prompt, prompt]).chunk(
+                2
+            )
+        with self._timed(seconds, "denoise"):
+            latents = self._denoise(prompt_embeds, negative_prompt_embeds, seed, settings, callback)
+        with self._timed(seconds, "decode"):
+            frames = self._decode(latents, settings)
+        return Video(frames, settings.fps, {**self._record(prompt, seed, settings), "seconds": seconds})
+
+    def _denoise(
+        self,
+        prompt_embeds: Tensor,
+        negative_prompt_embeds: Tensor,
+        seed: int,
+        settings: GenerationSettings,
+        callback: Callback | None,
+    ) -> Tensor:
+        """Latents (1, C, F, h, w) fp32, scaled as the U-Net sees them."""
+
+        def network(x: Tensor, timestep: Tensor, embeds: Tensor, /) -> Tensor:
+            return self.unet(x.to(self.dtype), timestep, embeds, fps=settings.fps)
+
+        def tell(step_index: int, num_steps: int, x0: Tensor, /) -> None:
+            if callback is not None:
+                callback(step_index, num_steps, lambda: Video(self._decode(x0, settings), settings.fps))
+
+        guidance = settings.guidance_scale, settings.guidance_rescale
+        denoiser = batched_guidance(network, prompt_embeds, negative_prompt_embeds, *guidance)
+        factor = self.autoencoder.downsample_factor
+        shape = (
+            1,
+            self.unet.config.in_channels,
+            settings.num_frames,
+            settings.height // factor,
+            settings.width // factor,
+        )
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(shape, generator=generator).to(self.device)
+        steps = settings.num_inference_steps
+        return sample(settings.sampler, denoiser, self.schedule, noise, steps, generator=generator, callback=tell)
+
+    def _decode(self, latents: Tensor, settings: GenerationSettings) -> NDArray[np.uint8]:
+        """Frames (F, H, W, 3) of latents (1, C, F, h, w)."""
+        z = (latents / self.autoencoder.config.scaling_factor).to(self.dtype)
+        video = self.autoencoder.decode(z, chunk_size=settings.chunk_size)[0].float()
+        if not torch.isfinite(video).all():
+            raise InputError(f"the model overflowed in {dtype_name(self.dtype)}: use --dtype fp32")
+        frames = ((video + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return frames.permute(1, 2, 3, 0).contiguous().cpu().numpy()
+
+    def _record(self, prompt: str, seed: int, settings: GenerationSettings) -> dict[str, Any]:
+        """Everything needed to make a video again."""
+        return {
+            "t2v": t2v.__version__,
+            "torch": str(torch.__version__),
+            "prompt": prompt,
+            "seed": seed,
+            "settings": settings.to_dict(),
+            "model": self.components.name,
+            "motion": self.components.motion_path,
+            "weights_sha256": self.weights_sha256,
+            "device": str(self.device),
+            "dtype": dtype_name(self.dtype),
+            "threads": torch.get_num_threads(),
+        }
+
+    @contextmanager
+    def _timed(self, seconds: dict[str, float], stage: str) -> Iterator[None]:
+        """Add the seconds that a stage takes on the device."""
+        started = time.perf_counter()
+        yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        seconds[stage] = time.perf_counter() - started

@@ -1,0 +1,120 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from t2v.cli.outputs import Job, check_jobs, plan_jobs, read_prompts, read_sidecar, repeat_path, slug, write_sidecar
+from t2v.errors import InputError
+
+RECORD = {
+    "file": "a.gif",
+    "prompt": "a cat",
+    "seed": 3,
+    "settings": {},
+    "model": "mini",
+    "device": "cpu",
+    "dtype": "fp32",
+}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        ("robot dancing in Times Square", "robot-dancing-in-times-square"),
+        ("  a cat, (happy)/../x  ", "a-cat-happy-x"),
+        ("!!!", "video"),
+        ("snake_case", "snake-case"),
+        ("機器人 跳舞", "機器人-跳舞"),
+        ("word " * 40, "-".join(["word"] * 12)),
+        ("x" * 100, "x" * 60),
+    ],
+)
+def test_slug_is_a_short_file_name(prompt, name):
+    assert slug(prompt) == name
+
+
+def test_plan_jobs_names_default_output_by_prompt_and_seed():
+    jobs = plan_jobs(["a cat"], 5, 2, None)
+    assert jobs == [Job("a cat", 5, Path("outputs/a-cat-5.mp4")), Job("a cat", 6, Path("outputs/a-cat-6.mp4"))]
+
+
+def test_plan_jobs_numbers_prompts_so_that_equal_ones_differ():
+    jobs = plan_jobs(["a cat"] * 10, 0, 1, None)
+    assert jobs[0].path == Path("outputs/01-a-cat-0.mp4")
+    assert len({job.path for job in jobs}) == 10
+
+
+def test_plan_jobs_keeps_a_single_output_and_numbers_several(tmp_path):
+    assert plan_jobs(["a"], 0, 1, tmp_path / "x.gif")[0].path == tmp_path / "x.gif"
+    jobs = plan_jobs(["a", "b"], 4, 2, tmp_path / "x.gif")
+    assert [job.path.name for job in jobs] == ["x-1.gif", "x-2.gif", "x-3.gif", "x-4.gif"]
+    assert [job.seed for job in jobs] == [4, 5, 4, 5]
+
+
+def test_job_files_lie_beside_the_video():
+    job = Job("a", 0, Path("x/v.mp4"))
+    assert (job.sidecar, job.preview) == (Path("x/v.json"), Path("x/v.preview.webp"))
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "x.json"])
+def test_check_jobs_refuses_to_replace_video_or_record(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    jobs = plan_jobs(["a"], 0, 1, tmp_path / "x.mp4")
+    with pytest.raises(InputError, match=rf"{name} exists.*--overwrite"):
+        check_jobs(jobs, overwrite=False)
+    check_jobs(jobs, overwrite=True)
+
+
+def test_check_jobs_makes_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_jobs(plan_jobs(["a"], 0, 1, None), overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_jobs_refuses_default_folder_where_none_can_be_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(InputError, match="cannot make the folder outputs"):
+        check_jobs(plan_jobs(["a"], 0, 1, None), overwrite=False)
+
+
+def test_read_prompts_takes_one_a_line(tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_bytes(b"\xef\xbb\xbfa cat\r\n\r\n  a dog \n")
+    assert read_prompts(file) == ["a cat", "a dog"]
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"\n \n", "holds no prompt"), (b"\xff\xfe\x00", "not UTF-8")])
+def test_read_prompts_refuses_empty_and_binary_files(tmp_path, content, reason):
+    file = tmp_path / "prompts.txt"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=reason):
+        read_prompts(file)
+
+
+def test_read_prompts_refuses_missing_file_and_folder(tmp_path):
+    for path in (tmp_path / "none.txt", tmp_path):
+        with pytest.raises(InputError, match="cannot read the prompts file"):
+            read_prompts(path)
+
+
+def test_sidecar_survives_writing_and_reading(tmp_path):
+    path = tmp_path / "x.json"
+    write_sidecar(path, RECORD | {"prompt": "機器人"})
+    assert read_sidecar(path) == RECORD | {"prompt": "機器人"}
+    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "is not the .json"), ("[1]", "is not the .json"), (json.dumps({"file": "a"}), "it has no 'prompt'")],
+)
+def test_read_sidecar_refuses_other_files(tmp_path, content, message):
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_sidecar(path)
+
+
+def test_repeat_path_keeps_the_format():
+    assert repeat_path(Path("outputs/a-3.json"), RECORD) == Path("outputs/a-3-repeat.gif")

@@ -1,0 +1,79 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from t2v.cli.main import main
+from t2v.cli.train import app
+
+TINY = ["device=cpu", "max_steps=2", "batch_size=2", "data.resolution=16", "data.num_validation=1", "log_every=1"]
+MODEL = ["model.block_out_channels=[4, 4]", "model.norm_num_groups=2"]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    from PIL import Image
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index in range(4):
+        Image.fromarray(np.full((16, 16, 3), 50 * index, np.uint8)).save(folder / f"{index}.png")
+    return folder
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
+    monkeypatch.setattr(sys, "argv", ["t2v", "train", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return stop.value.code
+
+
+def test_train_print_config_shows_files_options_and_overrides(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("batch_size: 7\nseed: 3\n")
+    arguments = ["image", "--config", str(tmp_path / "c.yaml"), "--data", "d", "--model", "m", "--print-config", "seed=4"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0
+    settings = yaml.safe_load(result.stdout)
+    assert (settings["batch_size"], settings["seed"]) == (7, 4)
+    assert settings["data"]["path"] == "d" and settings["model"]["base"] == "m"
+
+
+@pytest.mark.parametrize("wrong", ["data.nonsense=1", "max_steps=soon"])
+def test_train_names_a_wrong_key_and_exits_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, wrong: str
+) -> None:
+    assert run_main(monkeypatch, "image", f"output_dir={tmp_path / 'run'}", wrong) == 2
+    error = capsys.readouterr().err
+    assert wrong.split("=")[0] in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_runs_resumes_and_ends_with_the_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, pictures: Path
+) -> None:
+    output = tmp_path / "run"
+    arguments = ["autoencoder", "--data", str(pictures), f"output_dir={output}", *TINY, *MODEL]
+    assert run_main(monkeypatch, *arguments) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[-1] == str(output)
+    assert "loss" in printed.err and "psnr" in printed.err
+    assert (output / "model" / "vae" / "config.json").is_file()
+    assert run_main(monkeypatch, *arguments) == 2
+    assert "--resume auto" in capsys.readouterr().err
+    assert run_main(monkeypatch, *arguments, "--resume", "auto", "max_steps=3") == 0
+    assert (output / "checkpoints" / "step-00000003").is_dir()
+
+
+def test_train_help_imports_no_torch() -> None:
+    code = (
+        "import sys; sys.argv = ['t2v', 'train', '--help']\n"
+        "from t2v.cli.main import main\n"
+        "try: main()\n"
+        "finally: print('torch' in sys.modules or 'pydantic' in sys.modules)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--resume" in result.stdout and result.stdout.splitlines()[-1] == "False"
