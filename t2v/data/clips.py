@@ -56,7 +56,7 @@ class Clip:
         """The clip with about `fps` frames a second; None, or a rate above its own: all its frames."""
         if fps is None or len(self.timestamps) < 2:
             return self
-        times = np.arange(0.0, float(self.timestamps[-1]) + 0.5 / fps, 1 / fps)
+        times = np.arange(0.0, float(self.timestamps[-1]) + 1e-6, 1 / fps)
         places = np.unique(self.nearest(times))
         return Clip(self.path, self.content, self.frames[places], self.timestamps[places])
 

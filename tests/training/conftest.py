@@ -82,9 +82,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def configure(
-    tmp_path: Path, stills: Path, clips: Path, tiny_image_model: Path
-) -> Callable[..., TrainConfig]:
+def configure(tmp_path: Path, stills: Path, clips: Path, tiny_image_model: Path) -> Callable[..., TrainConfig]:
     """`configure(stage, "key=value", ...)`: a configuration that runs in a second; its run folder is tmp_path/run."""
 
     def make(stage: str, *overrides: str) -> TrainConfig:

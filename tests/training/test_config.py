@@ -16,14 +16,18 @@ def write(path: Path, text: str) -> Path:
 def test_load_config_overlays_files_then_options_then_overrides(tmp_path: Path) -> None:
     first = write(tmp_path / "a.yaml", "batch_size: 8\nseed: 1\ndata: {resolution: 64, num_workers: 1}\n")
     second = write(tmp_path / "b.yaml", "seed: 2\ndata: {resolution: 96}\n")
-    config = load_config("image", [first, second], ["data.resolution=32"], {"seed": 3, "data.path": "x", "init_from": None})
+    config = load_config(
+        "image", [first, second], ["data.resolution=32"], {"seed": 3, "data.path": "x", "init_from": None}
+    )
     assert isinstance(config, ImageTrainConfig)
     assert (config.batch_size, config.seed, config.init_from) == (8, 3, None)
     assert (config.data.resolution, config.data.num_workers, config.data.path) == (32, 1, "x")
 
 
 def test_load_config_reads_override_values_as_yaml() -> None:
-    config = load_config("temporal", overrides=["data.fps_range=[2, 12]", "max_seconds=1e3", "compile=true", "data.conditioning=null"])
+    config = load_config(
+        "temporal", overrides=["data.fps_range=[2, 12]", "max_seconds=1e3", "compile=true", "data.conditioning=null"]
+    )
     assert config.model_dump()["data"]["fps_range"] == (2.0, 12.0)
     assert config.max_seconds == 1000 and config.compile
     assert config.model_dump()["data"]["conditioning"] == "null"

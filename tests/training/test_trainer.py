@@ -1,0 +1,129 @@
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from t2v.errors import InputError
+from t2v.training.config import STAGES, TrainConfig
+from t2v.training.trainer import Means, Trainer
+
+Configure = Callable[..., TrainConfig]
+
+
+def tensors_below(folder: Path) -> dict[str, torch.Tensor]:
+    return {
+        f"{file.relative_to(folder)}:{name}": tensor
+        for file in sorted(folder.rglob("*.safetensors"))
+        for name, tensor in load_file(file).items()
+    }
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_run_resumed_at_half_equals_a_straight_run_bitwise(stage: str, configure: Configure, tmp_path: Path) -> None:
+    config = configure(stage)
+    assert Trainer(config).run() == "finished"
+    straight = tmp_path / "straight"
+    shutil.copytree(tmp_path / "run", straight)
+
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000004")
+    trainer = Trainer(config, resume="auto")
+    assert trainer.global_step == 2
+    assert trainer.run() == "finished"
+    ours, theirs = tensors_below(tmp_path / "run"), tensors_below(straight)
+    assert ours.keys() == theirs.keys() and len(ours) > 20
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
+    losses = [[line["loss"] for line in metrics(folder) if "loss" in line] for folder in (tmp_path / "run", straight)]
+    assert losses[0] == losses[1] and len(losses[0]) == 4
+
+
+def test_run_writes_metrics_samples_and_checkpoints(configure: Configure, tmp_path: Path) -> None:
+    logged: list[dict[str, Any]] = []
+    Trainer(configure("image", "log_every=2"), on_log=logged.append).run()
+    lines = metrics(tmp_path / "run")
+    assert lines == logged
+    assert [line["global_step"] for line in lines] == [2, 4, 4]
+    assert {"loss", "lr", "samples_seen", "samples_per_s", "seconds", "grad_norm"} <= lines[0].keys()
+    assert lines[1]["samples_seen"] == 12 and lines[2]["validation_loss"] > 0
+    assert [path.name for path in (tmp_path / "run" / "samples").iterdir()] == ["samples-00000004.png"]
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 2
+
+
+def test_run_stops_at_a_signal_and_goes_on(configure: Configure, tmp_path: Path) -> None:
+    def interrupt(global_step: int, progress: float) -> None:
+        if global_step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    config = configure("image", "save_every=100")
+    handler = signal.getsignal(signal.SIGTERM)
+    assert Trainer(config, on_step=interrupt).run() == "stopped"
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000003"]
+    trainer = Trainer(config, resume="auto")
+    assert trainer.global_step == 3 and trainer.run() == "finished" and trainer.global_step == 4
+
+
+def test_run_ends_by_the_clock_and_counts_the_time_before_a_resume(configure: Configure, tmp_path: Path) -> None:
+    trainer = Trainer(configure("autoencoder", "max_steps=1000000", "max_seconds=1", "optim.final_scale=0"))
+    assert trainer.run() == "finished"
+    assert 1 <= trainer.seconds < 60 and 0 < trainer.global_step < 100_000
+    rates = [line["lr"] for line in metrics(tmp_path / "run") if "lr" in line]
+    assert rates[0] > rates[-1]  # the schedule follows the clock
+    resumed = Trainer(configure("autoencoder", "max_steps=1000000", "max_seconds=1"), resume="auto")
+    step = resumed.global_step
+    assert resumed.run() == "finished" and resumed.global_step == step
+
+
+def test_trainer_refuses_a_second_run_in_a_folder(configure: Configure) -> None:
+    config = configure("autoencoder", "max_steps=1")
+    Trainer(config).run()
+    with pytest.raises(InputError, match="--resume auto"):
+        Trainer(config)
+
+
+def test_trainer_refuses_a_checkpoint_of_another_network(configure: Configure) -> None:
+    Trainer(configure("autoencoder", "max_steps=1")).run()
+    with pytest.raises(InputError, match="another model section"):
+        Trainer(configure("autoencoder", "max_steps=2", "model.layers_per_block=2"), resume="auto")
+
+
+def test_run_stops_when_the_loss_is_not_finite(configure: Configure) -> None:
+    config = configure("image", "optim.learning_rate=1e30", "optim.max_grad_norm=null", "max_steps=20")
+    with pytest.raises(InputError, match="not finite"):
+        Trainer(config).run()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
+@pytest.mark.parametrize(("override", "message"), [("device=cuda", "CUDA"), ("mixed_precision=fp16", "fp16")])
+def test_trainer_refuses_what_the_machine_lacks(configure: Configure, override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Trainer(configure("image", override))
+
+
+def test_trainer_reads_data_in_worker_processes_to_the_same_result(configure: Configure, tmp_path: Path) -> None:
+    results = []
+    for workers in (0, 2):
+        options = (f"data.num_workers={workers}", "data.cache=none", f"output_dir={tmp_path / str(workers)}")
+        Trainer(configure("autoencoder", "max_steps=2", *options)).run()
+        results.append(tensors_below(tmp_path / str(workers) / "model"))
+    assert all(torch.equal(tensor, results[1][name]) for name, tensor in results[0].items())
+
+
+def test_means_average_since_the_last_call() -> None:
+    means = Means()
+    for value in (1.0, 3.0):
+        means.add({"loss": torch.tensor(value)})
+    assert means.pop() == {"loss": 2.0}
+    means.add({"loss": torch.tensor(5.0)})
+    assert means.pop() == {"loss": 5.0}
