@@ -10,6 +10,10 @@ import typer
 if TYPE_CHECKING:
     from t2v.training.config import TrainConfig
 
+OnStep = Callable[[int, float], None]  # global_step, progress
+OnLog = Callable[[dict[str, Any]], None]
+OnNote = Callable[[str], None]
+
 app = typer.Typer(add_completion=False)
 
 
@@ -41,8 +45,8 @@ def train(
         return
     from t2v.training.trainer import Trainer
 
-    with _display(settings) as (on_step, on_log):
-        trainer = Trainer(settings, resume, on_step, on_log)
+    with _display(settings) as (on_step, on_log, on_note):
+        trainer = Trainer(settings, resume, on_step, on_log, on_note)
         outcome = trainer.run()
     if outcome == "stopped":
         typer.echo(f"stopped at step {trainer.global_step}; go on with --resume auto", err=True)
@@ -51,8 +55,8 @@ def train(
 
 
 @contextmanager
-def _display(config: "TrainConfig") -> Iterator[tuple[Callable[[int, float], None], Callable[[dict[str, Any]], None]]]:
-    """A progress bar on a terminal; a line for each log entry everywhere."""
+def _display(config: "TrainConfig") -> Iterator[tuple[OnStep, OnLog, OnNote]]:
+    """A progress bar on a terminal; a line for each log entry and each note everywhere."""
     from rich import progress
     from rich.console import Console
 
@@ -70,8 +74,10 @@ def _display(config: "TrainConfig") -> Iterator[tuple[Callable[[int, float], Non
         def on_step(global_step: int, done: float) -> None:
             bar.update(task, completed=done, description=f"{config.stage} step {global_step}")
 
-        def on_log(values: dict[str, Any]) -> None:
-            text = "  ".join(f"{key} {value:.5g}" for key, value in values.items())
+        def on_note(text: str) -> None:
             console.print(text, markup=False)
 
-        yield on_step, on_log
+        def on_log(values: dict[str, Any]) -> None:
+            on_note("  ".join(f"{key} {value:.5g}" for key, value in values.items()))
+
+        yield on_step, on_log, on_note

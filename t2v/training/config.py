@@ -57,7 +57,7 @@ class CaptionedConfig(DataConfig):
     cache_dir: str | None = None  # of latents; null: OUTPUT_DIR/cache
     cache_device: bool = False  # latents live on the training device
     latents: Literal["mode", "sample"] = "sample"
-    encode_batch_size: int = Field(default=64, ge=1)
+    encode_batch_size: int = Field(default=16, ge=1)
     caption_dropout: float = Field(default=0.1, ge=0, lt=1)  # share of samples that see the empty prompt
 
 
@@ -66,7 +66,7 @@ class ClipsConfig(DataConfig):
     cache_device: bool = False
     cache_fps: float | None = Field(default=None, gt=0)  # frames kept a second; null: every frame
     latents: Literal["mode", "sample"] = "sample"
-    encode_batch_size: int = Field(default=64, ge=1)
+    encode_batch_size: int = Field(default=16, ge=1)
     num_frames: int = Field(default=16, ge=2)
     fps_range: tuple[float, float] = (1.0, 30.0)  # clipped to what each file allows: frames are never duplicated
     curriculum_fraction: float = Field(default=0.5, ge=0, le=1)  # first share of the training: the lower bound falls

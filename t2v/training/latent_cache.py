@@ -48,9 +48,18 @@ def cache_key(base: Path, contents: Iterable[str], settings: dict[str, Any]) -> 
 
 @torch.no_grad()
 def encode_pictures(
-    autoencoder: AutoencoderKL, batches: Iterable[np.ndarray], device: torch.device, precision: torch.dtype | None
+    autoencoder: AutoencoderKL,
+    batches: Iterable[np.ndarray],
+    device: torch.device,
+    precision: torch.dtype | None,
+    on_encoded: Callable[[int], None] = lambda count: None,
 ) -> LatentMoments:
-    """Latents of batches of uint8 pictures (N, H, W, 3), in order; `precision` is that of autocast, None for none."""
+    """Latents of batches of uint8 pictures (N, H, W, 3), in order.
+
+    Args:
+        precision: of autocast, None for none.
+        on_encoded: told the number of pictures of each finished batch.
+    """
     means, stds = [], []
     scale = autoencoder.config.scaling_factor
     for pixels in batches:
@@ -59,6 +68,7 @@ def encode_pictures(
             posterior = autoencoder.encode(images)
         means.append((posterior.mean.float() * scale).half().cpu())
         stds.append(((0.5 * posterior.logvar.float()).exp() * scale).half().cpu())
+        on_encoded(len(pixels))
     return LatentMoments(torch.cat(means).contiguous(), torch.cat(stds).contiguous())
 
 
@@ -73,6 +83,19 @@ def cached(folder: Path, key: str, compute: Callable[[], LatentMoments]) -> Late
     save_file(moments._asdict(), temporary)
     os.replace(temporary, path)
     return moments
+
+
+def note_tenths(note: Callable[[str], None], what: str, total: int) -> Callable[[int], None]:
+    """A counter for `encode_pictures` that makes a note of every tenth of `total`."""
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        before, done = done, done + more
+        if done * 10 // total > before * 10 // total:
+            note(f"{what}: {done} of {total}")
+
+    return count
 
 
 def in_batches(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:

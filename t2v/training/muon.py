@@ -15,16 +15,24 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalize(matrix: Tensor, num_iterations: int = 5) -> Tensor:
-    """Nearest semi-orthogonal matrix of `matrix (rows, columns)`, approximately, by Newton-Schulz in bfloat16."""
+    """Nearest semi-orthogonal matrix of `matrix (rows, columns)`, approximately, by Newton-Schulz.
+
+    Every iterate is a polynomial in the Gram matrix times the start, so the iteration runs on the small square Gram
+    matrix and its product is applied once: two large products in place of two for each iteration.
+    """
     a, b, c = NEWTON_SCHULZ
-    x = matrix.bfloat16()
-    tall = x.shape[0] > x.shape[1]
-    x = x.mT if tall else x
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.mT if tall else matrix
     x = x / (x.norm() + 1e-7)
+    gram = x @ x.mT
+    product = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     for _ in range(num_iterations):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if tall else x).to(matrix.dtype)
+        step = b * gram + c * gram @ gram
+        step.diagonal().add_(a)
+        product = step @ product
+        gram = step @ gram @ step
+    x = product @ x
+    return x.mT if tall else x
 
 
 class Muon(torch.optim.Optimizer):

@@ -75,6 +75,7 @@ class Trainer:
         resume: str | None = None,  # None: a new run; "auto"; or the path of a checkpoint
         on_step: Callable[[int, float], None] = lambda global_step, progress: None,
         on_log: Report = lambda values: None,
+        on_note: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.config = config
         self.on_step, self.on_log = on_step, on_log
@@ -83,7 +84,7 @@ class Trainer:
         self.accelerator = make_accelerator(config)
         self.folder.start(config)
         torch.manual_seed(config.seed)
-        context = Context(self.accelerator.device, self.folder.path, resuming=checkpoint is not None)
+        context = Context(self.accelerator.device, self.folder.path, checkpoint is not None, on_note)
         self.objective = build_objective(config, context)
         self.network = self.eager_network = self.accelerator.prepare(self.objective.network)
         self.parameters = self.objective.trainable()

