@@ -259,3 +259,18 @@ def test_inference_and_training_agree() -> None:
 
 def test_unet_prints() -> None:
     assert "TemporalConv" in repr(small_unet(MotionConfig()))
+
+
+def test_forward_compiles_without_graph_breaks() -> None:
+    config = {
+        **SMALL,
+        "block_out_channels": [8, 16],
+        "norm_num_groups": 4,
+        "layers_per_block": 1,
+        "attention_head_dim": 2,
+    }
+    unet = VideoUNet(VideoUNetConfig.from_dict(config), MotionConfig(attention_in_all_levels=True))
+    x, timesteps, text = inputs(unet.config, (4, 8, 8))
+    compiled = torch.compile(unet, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x, timesteps, text, 8.0), unet(x, timesteps, text, 8.0))

@@ -1,0 +1,118 @@
+"""Benchmarks by name, how they measure, and the rows they write."""
+
+import csv
+import dataclasses
+import datetime
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured function. Ratios are of the same round, so that a change in the machine's load cancels out."""
+
+    date: str
+    benchmark: str
+    case: str
+    function: str
+    median_s: float
+    p20_s: float
+    p80_s: float
+    baseline: str
+    ratio: float  # median over the rounds of time / baseline's time
+    ratio_p20: float
+    ratio_p80: float
+    cpu_ratio: float  # the same of processor time instead of wall time
+    rounds: int
+    threads: int
+    device: str
+    torch: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """Functions to compare under one name; each has the name of its baseline, which is one of them."""
+
+    name: str
+    functions: Mapping[str, Callable[[], object]]
+    baselines: Mapping[str, str]
+
+
+Benchmark = Callable[[], list[Case]]
+BENCHMARKS: dict[str, Benchmark] = {}
+
+
+def benchmark(function: Benchmark) -> Benchmark:
+    """Register a function that returns cases, under its own name."""
+    BENCHMARKS[function.__name__] = function
+    return function
+
+
+def measure(name: str, case: Case, rounds: int) -> list[Row]:
+    """Run every function once per round, in turn, after one unmeasured round."""
+    wall: dict[str, list[float]] = {function: [] for function in case.functions}
+    cpu: dict[str, list[float]] = {function: [] for function in case.functions}
+    for i in range(rounds + 1):
+        for function, call in case.functions.items():
+            start, cpu_start = time.perf_counter(), time.process_time()
+            call()
+            if i > 0:
+                wall[function].append(time.perf_counter() - start)
+                cpu[function].append(time.process_time() - cpu_start)
+    return [_row(name, case, function, wall, cpu) for function in case.functions]
+
+
+def _row(name: str, case: Case, function: str, wall: Mapping[str, list[float]], cpu: Mapping[str, list[float]]) -> Row:
+    baseline = case.baselines[function]
+    ratios = [a / b for a, b in zip(wall[function], wall[baseline], strict=True)]
+    cpu_ratios = [a / b for a, b in zip(cpu[function], cpu[baseline], strict=True)]
+    return Row(
+        date=datetime.date.today().isoformat(),
+        benchmark=name,
+        case=case.name,
+        function=function,
+        median_s=round(statistics.median(wall[function]), 4),
+        p20_s=round(percentile(wall[function], 20), 4),
+        p80_s=round(percentile(wall[function], 80), 4),
+        baseline=baseline,
+        ratio=round(statistics.median(ratios), 3),
+        ratio_p20=round(percentile(ratios, 20), 3),
+        ratio_p80=round(percentile(ratios, 80), 3),
+        cpu_ratio=round(statistics.median(cpu_ratios), 3),
+        rounds=len(ratios),
+        threads=torch.get_num_threads(),
+        device=device_name(),
+        torch=torch.__version__,
+    )
+
+
+def percentile(values: list[float], percent: float) -> float:
+    """The value below which `percent` of `values` lie, interpolated linearly."""
+    return torch.tensor(values, dtype=torch.float64).quantile(percent / 100).item()
+
+
+def device_name() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def write(rows: list[Row], path: Path) -> None:
+    """Append rows to a CSV file; the first row brings the header."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Row)])
+        if new:
+            writer.writeheader()
+        writer.writerows(dataclasses.asdict(row) for row in rows)
