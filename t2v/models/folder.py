@@ -12,7 +12,6 @@ from typing import Any
 import huggingface_hub
 import torch
 
-import t2v
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
 from t2v.models.base import DIFFUSERS_STEM, PICKLE_REFUSED, PICKLE_SUFFIXES, load_json, save_json, weight_files
@@ -20,7 +19,7 @@ from t2v.models.inflate import load_motion, load_motion_config, save_motion
 from t2v.models.text_encoder import TextEncoder
 from t2v.models.unet import VideoUNet
 
-ZOO = Path(t2v.__file__).parent / "zoo"
+ZOO = Path(__file__).parents[1] / "zoo"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 STEMS = {"text_encoder": "model", "unet": DIFFUSERS_STEM, "vae": DIFFUSERS_STEM}
 CLASSES = {"text_encoder": "CLIPTextModel", "unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
