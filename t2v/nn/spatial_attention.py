@@ -2,10 +2,9 @@
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from t2v.nn.norm import Norm
-from t2v.ops import add, attention, to_images, to_tokens
+from t2v.ops import add, attention, geglu, to_images, to_tokens
 
 
 class Attention(nn.Module):
@@ -32,15 +31,14 @@ class Attention(nn.Module):
 
 
 class GEGLU(nn.Module):
-    """Linear layer gated by GELU (Shazeer 2020): (..., C) -> (..., inner)."""
+    """Linear layer gated by GELU: (..., C) -> (..., inner)."""
 
     def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
         self.proj = nn.Linear(channels, 2 * inner)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden, gate = self.proj(x).chunk(2, dim=-1)
-        return hidden * F.gelu(gate)
+        return geglu(self.proj(x))
 
 
 class FeedForward(nn.Module):

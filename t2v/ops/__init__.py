@@ -3,6 +3,7 @@
 from t2v.ops.functional import (
     add,
     attention,
+    geglu,
     group_norm,
     group_norm_silu,
     temporal_attention,
@@ -14,6 +15,7 @@ from t2v.ops.functional import (
 __all__ = [
     "add",
     "attention",
+    "geglu",
     "group_norm",
     "group_norm_silu",
     "temporal_attention",

@@ -102,6 +102,13 @@ def _fused_attention_of_many_heads(q: torch.Tensor, k: torch.Tensor, v: torch.Te
     return torch.cat([F.scaled_dot_product_attention(*portion) for portion in portions], dim=1)
 
 
+def geglu(x: torch.Tensor) -> torch.Tensor:
+    """value * GELU(gate) (Shazeer 2020, arXiv 2002.05202): (..., [value | gate]) -> (..., half)."""
+    value, gate = x.chunk(2, dim=-1)
+    gate = F.gelu(gate)
+    return value * gate if torch.is_grad_enabled() else gate.mul_(value)
+
+
 def group_norm(
     images: torch.Tensor, num_groups: int, weight: torch.Tensor, bias: torch.Tensor, eps: float
 ) -> torch.Tensor:

@@ -26,6 +26,12 @@ def temporal_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tens
     return rearrange(attention(*per_pixel), "(b n) f c -> b f n c", b=len(query))
 
 
+def geglu(x: torch.Tensor) -> torch.Tensor:
+    """value * GELU(gate), the exact GELU by the error function; argument as `functional.geglu`."""
+    value, gate = x.chunk(2, dim=-1)
+    return value * gate * 0.5 * (1 + torch.erf(gate / 2**0.5))
+
+
 def group_norm(
     images: torch.Tensor, num_groups: int, weight: torch.Tensor, bias: torch.Tensor, eps: float
 ) -> torch.Tensor:

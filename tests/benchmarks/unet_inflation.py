@@ -65,7 +65,7 @@ def _case(name: str, config: dict[str, Any], motion: MotionConfig, size: int, pe
             **motion_config,
             down_block_types=tuple(kind.replace("2D", "3D") for kind in config["down_block_types"]),
             up_block_types=tuple(kind.replace("2D", "3D") for kind in config["up_block_types"]),
-            attention_head_dim=config["block_out_channels"][0] // 5,  # the size; ModelScope has 5 heads at the outer level
+            attention_head_dim=config["block_out_channels"][0] // 5,  # ModelScope: 5 heads at the outer level
         )
         functions |= {
             "diffusers UNet2DConditionModel": _call(image, images, texts),

@@ -154,6 +154,12 @@ def test_group_norm_in_bfloat16_agrees_and_keeps_the_layout(channels: int) -> No
         assert (got - expected).abs().max() < 0.02 * expected.abs().max()
 
 
+def test_geglu_matches_reference_and_leaves_its_input() -> None:
+    x = randn(3, 5, 14)
+    check_op(functional.geglu, reference.geglu, [x])
+    assert torch.equal(x, randn(3, 5, 14))
+
+
 def test_group_norm_silu_keeps_the_layout_and_the_input() -> None:
     x = images(4, 8, 3, 5)
     before = x.clone()
