@@ -2,8 +2,8 @@
 
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -63,12 +63,12 @@ def write_video(
         raise InputError(f"fps must be above 0, got {fps}")
     rate = Fraction(fps).limit_denominator(100_000)
     frames = _checked(frames)
+    target = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
+        target.touch() if path.suffix else target.mkdir()
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
     try:
-        target = temporary / path.name
         match path.suffix.lower():
             case ".mp4":
                 _encode_mp4(target, frames, rate, metadata or {}, options or EncodeOptions())
@@ -82,7 +82,9 @@ def write_video(
                 _write_folder(target, frames)
         _move_into_place(target, path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if target.is_dir():
+            shutil.rmtree(target)
+        target.unlink(missing_ok=True)
     return path
 
 
@@ -163,7 +165,9 @@ def _encode(
 ) -> None:
     """Encode through FFmpeg, in BT.709 and tagged as such."""
     first = _even(next(frames))
-    container_options = {"movflags": settings.pop("movflags")} if "movflags" in settings else {}
+    container_options = {"fflags": "+bitexact"}  # no random identifiers: equal frames give equal files
+    if "movflags" in settings:
+        container_options["movflags"] = settings.pop("movflags")
     with av.open(str(target), "w", options=container_options) as container:
         container.metadata.update(metadata)
         stream = container.add_stream(codec, rate=rate, options=settings)
@@ -205,6 +209,5 @@ def _write_webp(target: Path, frames: Iterator[np.ndarray], rate: Fraction) -> N
 
 def _write_folder(target: Path, frames: Iterator[np.ndarray]) -> None:
     """frame_00000.png and so on."""
-    target.mkdir()
     for index, frame in enumerate(frames):
         iio.imwrite(target / f"frame_{index:05d}.png", frame)
