@@ -29,7 +29,6 @@ def test_video_is_found_without_torch():
     [
         ("--version",),
         ("--help",),
-        (),
         ("generate", "--help"),
         ("info", "--help"),
         ("inflate", "--help"),

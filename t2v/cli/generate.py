@@ -102,7 +102,9 @@ def generate(
         output = repeat_path(from_, record)
     jobs = plan_jobs(texts, seed, num_videos, output)
     check_jobs(jobs, overwrite)
-    source = _source(record, _given(model=model, motion=motion and str(motion), device=device, dtype=dtype))
+    source = _source(
+        record, _given(model=model, motion=None if motion is None else str(motion), device=device, dtype=dtype)
+    )
     _run(jobs, source, settings, _Show(preview, as_json, overwrite), Reporter(quiet))
 
 
@@ -172,7 +174,7 @@ def _load(
             torch.set_num_threads(source.threads)
         pipe = load(source.model, device=source.device, dtype=source.dtype, motion=source.motion)
         if source.weights_sha256 not in (None, pipe.weights_sha256):
-            reporter.note(f"warning: the weights of {source.model} are not the recorded ones: the video will differ")
+            reporter.warn(f"the weights of {source.model} are not the recorded ones: the video will differ")
     return pipe, {"import": imported - STARTED, "load": time.perf_counter() - imported}
 
 

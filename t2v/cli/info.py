@@ -30,7 +30,7 @@ def info(
 
     given = {"num_frames": num_frames, "height": height, "width": width}
     overrides = {name: value for name, value in given.items() if value is not None}
-    found = inspect_model(model, motion and str(motion), dtype or "auto", overrides)
+    found = inspect_model(model, None if motion is None else str(motion), dtype or "auto", overrides)
     if as_json:
         print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
     else:
@@ -44,8 +44,8 @@ def _print(found: "ModelInfo") -> None:
     from t2v.pipelines.memory import format_bytes
 
     table = Table("part", "parameters", "share", "files", title=found.name, title_justify="left")
-    for part in table.columns[1:]:
-        part.justify = "right"
+    for column in table.columns[1:]:
+        column.justify = "right"
     for part in found.parts:
         share = f"{part.num_parameters / found.num_parameters:.1%}"
         table.add_row(part.name, f"{part.num_parameters:,}", share, format_bytes(part.num_bytes))

@@ -61,7 +61,7 @@ def _root(
 def main() -> None:
     """Run the command line. Wrong input ends with one line on stderr and exit code 2, an interrupt with 130."""
     try:
-        app()
+        app(prog_name="t2v")
     except InputError as error:
         if os.environ.get("T2V_DEBUG"):
             raise

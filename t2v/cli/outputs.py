@@ -64,7 +64,7 @@ def read_prompts(path: Path) -> list[str]:
 def plan_jobs(prompts: list[str], seed: int, num_videos: int, output: Path | None) -> list[Job]:
     """Name one file for each prompt and seed; several are numbered, by seed or by prompt."""
     total = len(prompts) * num_videos
-    jobs = []
+    jobs: list[Job] = []
     for index, prompt in enumerate(prompts):
         for offset in range(num_videos):
             if output is None:

@@ -15,6 +15,7 @@ class Reporter:
     def __init__(self, quiet: bool) -> None:
         self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
+        self._warned: set[str] = set()
 
     @contextmanager
     def stage(self, description: str) -> Iterator[None]:
@@ -40,8 +41,14 @@ class Reporter:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", UserWarning)
-            warnings.showwarning = lambda message, *_: self.note(f"warning: {message}")  # type: ignore[assignment]
+            warnings.showwarning = lambda message, *_: self.warn(str(message))
             yield
+
+    def warn(self, text: str) -> None:
+        """Print one line of warning to stderr, once."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.note(f"warning: {text}")
 
     def note(self, text: str) -> None:
         """Print one line to stderr."""

@@ -1,0 +1,324 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from t2v.pipelines.text_to_video import TextToVideoPipeline
+
+PROMPT = "a robot dancing in Times Square"
+
+
+def tree(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def decode(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def test_generate_writes_video_and_record_to_outputs(t2v_command, tiny_model, tmp_path):
+    done = t2v_command("generate", PROMPT, "--model", tiny_model, "--seed", 3)
+    assert done.code == 0, done.err
+    path = "outputs/a-robot-dancing-in-times-square-3.mp4"
+    assert done.out.splitlines()[-1] == path
+    assert decode(tmp_path / path).shape == (4, 32, 32, 3)
+    assert tree(tmp_path) == {"outputs", path, path.replace(".mp4", ".json")}
+    with av.open(path) as container:
+        assert container.metadata["title"] == PROMPT
+        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+    record = json.loads(Path(path).with_suffix(".json").read_text())
+    assert record["prompt"] == PROMPT and record["seed"] == 3
+    assert record["settings"]["num_inference_steps"] == 3 and record["settings"]["sampler"] == "euler"
+    assert record["model"] == str(tiny_model) and len(record["weights_sha256"]) == 64
+    assert "frames, 32x32, 8 fps in" in done.err and "peak memory" in done.err
+
+
+def test_generate_from_record_repeats_bit_for_bit(t2v_command, tiny_model, tmp_path):
+    options = ("--num-frames", 3, "--fps", 12, "--sampler", "ddpm", "--guidance-scale", 2, "--negative-prompt", "a cat")
+    assert t2v_command("generate", PROMPT, "--model", tiny_model, "-o", "x.webm", *options).code == 0
+    done = t2v_command("generate", "--from", "x.json")
+    assert (done.code, done.out) == (0, "x-repeat.webm\n")
+    assert Path("x-repeat.webm").read_bytes() == Path("x.webm").read_bytes()
+    first, second = (json.loads(Path(name).read_text()) for name in ("x.json", "x-repeat.json"))
+    for record in (first, second):
+        del record["seconds"], record["file"]
+    assert first == second
+
+
+def test_generate_from_record_takes_other_options(t2v_command, tiny_model):
+    assert t2v_command("generate", PROMPT, "--model", tiny_model, "-o", "x", "--num-frames", 2).code == 0
+    done = t2v_command("generate", "a cat", "--from", "x.json", "--seed", 9, "-o", "y.gif")
+    assert done.code == 0, done.err
+    record = json.loads(Path("y.json").read_text())
+    assert (record["prompt"], record["seed"], record["settings"]["num_frames"]) == ("a cat", 9, 2)
+
+
+def test_generate_from_record_warns_about_other_weights(t2v_command, tiny_model):
+    assert t2v_command("generate", PROMPT, "--model", tiny_model, "-o", "x.mp4").code == 0
+    record = json.loads(Path("x.json").read_text())
+    Path("x.json").write_text(json.dumps(record | {"weights_sha256": "0" * 64}))
+    assert "are not the recorded ones" in t2v_command("generate", "--from", "x.json").err
+
+
+def test_generate_several_prompts_and_videos(t2v_command, tiny_model, tmp_path):
+    Path("prompts.txt").write_text("a cat\n\na robot\n")
+    done = t2v_command("generate", "--prompts", "prompts.txt", "--num-videos", 2, "--model", tiny_model, "-q")
+    assert done.err == ""
+    names = ["1-a-cat-0", "1-a-cat-1", "2-a-robot-0", "2-a-robot-1"]
+    assert done.out.splitlines() == [f"outputs/{name}.mp4" for name in names]
+    assert tree(tmp_path / "outputs") == {f"{name}.{suffix}" for name in names for suffix in ("mp4", "json")}
+
+
+def test_generate_json_tells_where_the_time_went(t2v_command, tiny_model):
+    done = t2v_command("generate", PROMPT, "--model", tiny_model, "-o", "x.mp4", "--json", "--quiet")
+    result = json.loads(done.out.splitlines()[-1])
+    assert result["path"] == "x.mp4"
+    assert set(result["seconds"]) == {"import", "load", "text", "denoise", "decode", "encode", "total"}
+    assert all(seconds >= 0 for seconds in result["seconds"].values())
+    assert result["peak_memory_bytes"] > 50e6
+
+
+@pytest.mark.parametrize("name", ["x.gif", "x.webp", "x.webm", "frames"])
+def test_generate_writes_other_formats(t2v_command, tiny_model, tmp_path, name):
+    assert t2v_command("generate", PROMPT, "--model", tiny_model, "-o", name).out == f"{name}\n"
+    assert (tmp_path / name).exists() and (tmp_path / name).with_suffix(".json").exists()
+
+
+def test_generate_preview_shows_the_picture_form(t2v_command, tiny_model, tmp_path, monkeypatch):
+    from PIL import Image
+
+    from t2v.pipelines.video import Video
+
+    shown = []
+    save = Video.save
+
+    def spy(self, path, overwrite=False):
+        shown.append((Path(path).name, self.frames))
+        return save(self, path, overwrite)
+
+    monkeypatch.setattr(Video, "save", spy)
+    options = ("--preview", "--num-inference-steps", 4)
+    assert t2v_command("generate", PROMPT, "--model", tiny_model, *options).code == 0
+    assert [name.endswith(".preview.webp") for name, _ in shown] == [True] * 4 + [False]
+    assert not np.array_equal(shown[0][1], shown[3][1])
+    assert np.array_equal(shown[3][1], shown[4][1]), "the last estimate is the video"
+    with Image.open(next(tmp_path.glob("outputs/*.preview.webp"))) as preview:
+        assert (preview.n_frames, preview.size) == (4, (32, 32))
+
+
+def test_generate_warns_of_what_the_model_was_not_trained_for(t2v_command, tiny_model, tmp_path):
+    done = t2v_command("generate", "a dragon in Times Square", "--model", tiny_model, "--num-frames", 6)
+    assert done.code == 0
+    warnings = [line for line in done.err.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 2
+    assert '"dragon"' in warnings[0] and "Times" not in warnings[0]
+    assert "6 frames, but the motion was trained on 4" in warnings[1]
+
+
+def test_generate_warns_once_for_several_videos(t2v_command, tiny_model):
+    done = t2v_command("generate", "a dragon", "--model", tiny_model, "--num-videos", 2)
+    assert done.err.count("dragon") == 1
+
+
+def test_generate_warns_of_another_scheduler(t2v_command, tmp_path):
+    from tests.conftest import write_tiny_model
+
+    model = write_tiny_model(tmp_path / "model")
+    scheduler = model / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(scheduler.read_text().replace("scaled_linear", "linear"))
+    done = t2v_command("generate", "a cat", "--model", model)
+    assert done.code == 0
+    assert "trained with another scheduler; this model has beta_schedule linear instead of scaled_linear" in done.err
+
+
+BAD = {
+    "no prompt": ((), "the prompt is empty"),
+    "empty prompt": (("",), "the prompt is empty"),
+    "blank prompt": (("  ",), "the prompt is empty"),
+    "prompt and file": (("a", "--prompts", "none.txt"), "give a prompt or --prompts FILE, not both"),
+    "prompts file": (("--prompts", "none.txt"), "cannot read the prompts file none.txt"),
+    "record": (("--from", "none.json"), "cannot read none.json"),
+    "frames": (("a", "--num-frames", 0), "num_frames must be a whole number of at least 1, got 0"),
+    "fps": (("a", "--fps", 0), "fps must be above 0"),
+    "steps": (("a", "--num-inference-steps", 0), "num_inference_steps must be"),
+    "guidance": (("a", "--guidance-scale", -1), "guidance_scale must be at least 0"),
+    "chunk": (("a", "--chunk-size", 0), "chunk_size must be"),
+    "videos": (("a", "--num-videos", 0), "num_videos must be"),
+    "seed": (("a", "--seed", -1), "seed must be"),
+    "extension": (("a", "-o", "x.avi"), "unknown format '.avi'; use .mp4, .webm, .gif, .webp"),
+    "folder": (("a", "-o", "none/x.mp4"), "the folder none does not exist"),
+    "existing": (("a", "-o", "mine.mp4"), "mine.mp4 exists"),
+    "existing record": (("a", "-o", "record.gif"), "record.json exists"),
+    "width": (("a", "--width", 30), "width 30 is not a multiple of 4, as this model needs: use 28 or 32"),
+    "height": (("a", "--height", 3), "height 3 is not a multiple of 4"),
+    "sampler": (("a", "--sampler", "magic"), "unknown sampler 'magic'; known are ddpm, ddim, euler"),
+    "too many steps": (("a", "--num-inference-steps", 1001), "num_inference_steps must be from 1 to 1000, got 1001"),
+    "dtype": (("a", "--dtype", "int8"), "unknown dtype 'int8'"),
+    "device": (("a", "--device", "gpu"), "unknown device 'gpu'"),
+    "motion": (("a", "--motion", "none"), "no motion at none"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
+def test_generate_refuses_bad_input_with_one_line(t2v_command, tiny_model, tmp_path, arguments, message):
+    (tmp_path / "mine.mp4").write_text("mine")
+    (tmp_path / "record.json").write_text("mine")
+    check_refused(t2v_command("generate", *arguments, "--model", tiny_model), message, tmp_path)
+
+
+def check_refused(done, message, folder):
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.startswith("error: ") and done.err.count("\n") == 1
+    assert done.out == ""
+    assert not [path for path in tree(folder) if path.endswith((".mp4", ".webp", "outputs")) and path != "mine.mp4"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_generate_refuses_cuda_where_there_is_none(t2v_command, tiny_model, tmp_path):
+    done = t2v_command("generate", "a", "--model", tiny_model, "--device", "cuda")
+    check_refused(done, "torch finds no CUDA GPU here", tmp_path)
+
+
+def test_generate_refuses_a_read_only_folder(t2v_command, tiny_model, tmp_path, monkeypatch):
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    folder.chmod(0o555)
+    if os.geteuid() == 0:  # root may write everywhere: tell it that it may not
+        allowed = os.access
+        monkeypatch.setattr("os.access", lambda path, mode: Path(path) != folder and allowed(path, mode))
+    check_refused(t2v_command("generate", "a", "-o", folder / "x.mp4"), "no permission to write in", tmp_path)
+
+
+MODELS = {
+    "unknown": (None, "no model at"),
+    "empty folder": (lambda folder: [path.unlink() for path in files(folder)], "model_index.json is missing"),
+    "no weights": (lambda folder: weights(folder, "unet").unlink(), "unet/diffusion_pytorch_model.safetensors is missing"),
+    "no vae": (lambda folder: (folder / "vae/config.json").unlink(), "vae/config.json is missing"),
+    "no scheduler": (
+        lambda folder: (folder / "scheduler/scheduler_config.json").unlink(),
+        "scheduler/scheduler_config.json is missing",
+    ),
+    "no motion": (
+        lambda folder: [path.unlink() for path in (folder / "motion").iterdir()] and (folder / "motion").rmdir(),
+        "is an image model without motion: give its temporal weights with --motion PATH, or make them with `t2v train",
+    ),
+    "truncated": (lambda folder: truncate(weights(folder, "unet"), 0.6), "is truncated or not a safetensors file"),
+    "header cut": (lambda folder: truncate(weights(folder, "vae"), 0.0001), "is truncated or not a safetensors file"),
+    "corrupted": (lambda folder: weights(folder, "motion").write_bytes(b"\xff" * 4096), "is truncated or not a"),
+    "pickle": (
+        lambda folder: weights(folder, "unet").rename(folder / "unet/diffusion_pytorch_model.bin"),
+        "pickle checkpoints can run code when opened and are refused",
+    ),
+    "settings": (
+        lambda folder: (folder / "generation_config.json").write_text('{"steps": 3}'),
+        "generation_config.json has the unknown setting 'steps'",
+    ),
+}
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def weights(folder: Path, part: str) -> Path:
+    return folder / part / "diffusion_pytorch_model.safetensors"
+
+
+def truncate(path: Path, share: float) -> None:
+    os.truncate(path, int(path.stat().st_size * share))
+
+
+@pytest.mark.parametrize(("damage", "message"), MODELS.values(), ids=MODELS)
+def test_generate_refuses_a_broken_model_with_one_line(t2v_command, tiny_model, tmp_path, damage, message):
+    import shutil
+
+    model = tmp_path / "model"
+    if damage is not None:
+        shutil.copytree(tiny_model, model)
+        damage(model)
+    check_refused(t2v_command("generate", "a cat", "--model", model), message, tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".pt", ".bin"])
+def test_generate_refuses_a_pickle_file(t2v_command, tmp_path, suffix):
+    torch.save({"a": torch.zeros(1)}, tmp_path / f"model{suffix}")
+    done = t2v_command("generate", "a cat", "--model", tmp_path / f"model{suffix}")
+    check_refused(done, "pickle checkpoints can run code when opened and are refused", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_generate_out_of_memory_names_the_estimate_and_what_lowers_it(
+    t2v_command, tiny_model, tmp_path, monkeypatch, error
+):
+    def fail(*_arguments, **_options):
+        raise error
+
+    monkeypatch.setattr("t2v.pipelines.text_to_video.sample", fail)
+    done = t2v_command("generate", "a cat", "--model", tiny_model)
+    check_refused(done, "out of memory: this takes about", tmp_path)
+    assert "lower --num-frames, --height and --width, or --chunk-size, or use --dtype bf16" in done.err
+
+
+def test_generate_that_no_memory_could_hold_is_refused(t2v_command, tiny_model, tmp_path):
+    done = t2v_command("generate", "a cat", "--model", tiny_model, "--num-frames", 10**12)
+    assert done.code == 2
+    assert [line.split(":")[0] for line in done.err.splitlines()] == ["warning", "warning", "error"]
+    assert "of memory, the device has" in done.err and "out of memory: this takes about" in done.err
+    assert tree(tmp_path) == set()
+
+
+def test_generate_lets_other_errors_through(t2v_command, tiny_model, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise RuntimeError("some tensors share memory")
+
+    monkeypatch.setattr(TextToVideoPipeline, "_denoise", fail)
+    with pytest.raises(RuntimeError, match="share memory"):
+        t2v_command("generate", "a cat", "--model", tiny_model)
+
+
+def test_generate_interrupted_leaves_no_broken_file(tiny_model, tmp_path):
+    command = [sys.executable, "-m", "t2v", "generate", PROMPT, "--model", tiny_model, "--preview"]
+    options = ["--num-inference-steps", "900", "--device", "cpu", "-o", "x.mp4"]
+    process = subprocess.Popen(
+        [*map(str, command), *options],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell has it ignored
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "x.preview.webp").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert tree(tmp_path) <= {"x.preview.webp"}
+
+
+def test_generate_interrupted_while_writing_leaves_nothing(t2v_command, tiny_model, tmp_path, monkeypatch):
+    def interrupt(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", interrupt)
+    done = t2v_command("generate", PROMPT, "--model", tiny_model, "-o", "x.mp4")
+    assert done.code == 130
+    assert tree(tmp_path) == set()

@@ -1,0 +1,38 @@
+import pytest
+
+import t2v
+from t2v.cli.main import COMMANDS
+
+
+def test_version_is_the_package_version(t2v_command):
+    done = t2v_command("--version")
+    assert (done.code, done.out) == (0, f"t2v {t2v.__version__}\n")
+
+
+def test_help_lists_every_command(t2v_command):
+    done = t2v_command("--help")
+    assert done.code == 0
+    assert all(name in done.out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_says_how_to_use_it(t2v_command, command):
+    done = t2v_command(command, "--help")
+    assert done.code == 0
+    assert f"Usage: t2v {command}" in done.out
+
+
+@pytest.mark.parametrize("arguments", [("genrate",), ("generate", "x", "--steps", "3"), ("generate", "--seed", "x", "a")])
+def test_misspelt_command_lines_exit_2(t2v_command, arguments):
+    done = t2v_command(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert arguments[0 if len(arguments) == 1 else -2] in done.err or "seed" in done.err
+
+
+def test_input_errors_are_one_line_unless_debugging(t2v_command, monkeypatch):
+    done = t2v_command("generate", "")
+    assert done.code == 2
+    assert done.err.startswith("error: the prompt is empty") and done.err.count("\n") == 1
+    monkeypatch.setenv("T2V_DEBUG", "1")
+    with pytest.raises(t2v.InputError):
+        t2v_command("generate", "")
