@@ -17,6 +17,8 @@ SCHEDULER = {
     "beta_schedule": "scaled_linear",
     "prediction_type": "epsilon",
     "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
 }
 
 

@@ -35,6 +35,8 @@ def info(
         print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
     else:
         _print(found)
+    for message in found.warnings:
+        typer.echo(f"warning: {message}", err=True)
 
 
 def _print(found: "ModelInfo") -> None:
@@ -56,8 +58,6 @@ def _print(found: "ModelInfo") -> None:
     console.print(table)
     for name, text in _facts(found):
         console.print(f"{name:10} {text}", markup=False)
-    for message in found.warnings:
-        typer.echo(f"warning: {message}", err=True)
 
 
 def _facts(found: "ModelInfo") -> list[tuple[str, Any]]:

@@ -202,7 +202,10 @@ def test_generate_refuses_a_read_only_folder(t2v_command, tiny_model, tmp_path, 
 MODELS = {
     "unknown": (None, "no model at"),
     "empty folder": (lambda folder: [path.unlink() for path in files(folder)], "model_index.json is missing"),
-    "no weights": (lambda folder: weights(folder, "unet").unlink(), "unet/diffusion_pytorch_model.safetensors is missing"),
+    "no weights": (
+        lambda folder: weights(folder, "unet").unlink(),
+        "unet/diffusion_pytorch_model.safetensors is missing",
+    ),
     "no vae": (lambda folder: (folder / "vae/config.json").unlink(), "vae/config.json is missing"),
     "no scheduler": (
         lambda folder: (folder / "scheduler/scheduler_config.json").unlink(),

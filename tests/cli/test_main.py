@@ -22,7 +22,9 @@ def test_help_of_a_command_says_how_to_use_it(t2v_command, command):
     assert f"Usage: t2v {command}" in done.out
 
 
-@pytest.mark.parametrize("arguments", [("genrate",), ("generate", "x", "--steps", "3"), ("generate", "--seed", "x", "a")])
+@pytest.mark.parametrize(
+    "arguments", [("genrate",), ("generate", "x", "--steps", "3"), ("generate", "--seed", "x", "a")]
+)
 def test_misspelt_command_lines_exit_2(t2v_command, arguments):
     done = t2v_command(*arguments)
     assert (done.code, done.out) == (2, "")

@@ -1,0 +1,32 @@
+import json
+
+
+def test_info_shows_parts_and_memory(t2v_command, tiny_model):
+    done = t2v_command("info", tiny_model, "--num-frames", 4, "--width", 64)
+    assert (done.code, done.err) == (0, "")
+    for text in ("text_encoder", "unet", "vae", "motion", "temporal", "scaled_linear", "4 frames, 64x32", "memory"):
+        assert text in done.out
+
+
+def test_info_json_is_one_object(t2v_command, tiny_model):
+    values = json.loads(t2v_command("info", tiny_model, "--json").out)
+    assert {part["name"] for part in values["parts"]} == {"text_encoder", "unet", "vae", "motion"}
+    assert 0 < values["temporal_share"] < 1
+
+
+def test_info_of_an_image_model_says_what_is_missing(t2v_command, tiny_image_model):
+    done = t2v_command("info", tiny_image_model)
+    assert done.code == 0
+    assert "an image model" in done.out and "t2v train temporal" in done.out
+
+
+def test_info_warns_on_stderr(t2v_command, tiny_model):
+    done = t2v_command("info", tiny_model, "--num-frames", 40, "--json")
+    assert "warning: 40 frames, but the motion was trained on 4" in done.err
+    assert json.loads(done.out)["settings"]["num_frames"] == 40
+
+
+def test_info_refuses_an_unknown_model(t2v_command):
+    done = t2v_command("info", "nowhere")
+    assert done.code == 2
+    assert done.err.startswith("error: no model at nowhere") and done.err.count("\n") == 1

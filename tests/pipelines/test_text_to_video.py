@@ -1,0 +1,183 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import t2v
+from t2v.diffusion.guidance import classifier_free_guidance
+from t2v.diffusion.sampling import sample
+from t2v.errors import InputError
+
+PROMPT = "a robot dancing in times square"
+
+
+@pytest.fixture(scope="module")
+def pipe(tiny_model):
+    return t2v.load(str(tiny_model), device="cpu", dtype="fp32")
+
+
+def test_defaults_come_from_training_and_generation_config(pipe):
+    defaults = pipe.defaults
+    assert (defaults.num_frames, defaults.fps, defaults.height, defaults.width) == (4, 8.0, 32, 32)
+    assert (defaults.sampler, defaults.num_inference_steps, defaults.guidance_scale) == ("euler", 3, 3.0)
+
+
+def test_video_is_what_its_parts_make_one_after_the_other(pipe):
+    video = pipe(PROMPT, seed=5, num_frames=3, fps=6, negative_prompt="a cat", guidance_scale=4, guidance_rescale=0.3)
+    with torch.inference_mode():
+        embeds = pipe.text_encoder.encode([PROMPT]), pipe.text_encoder.encode(["a cat"])
+        branches = [lambda x, t, embed=embed: pipe.unet(x, t, embed, fps=6.0) for embed in embeds]
+        noise = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(5))
+        latents = sample("euler", classifier_free_guidance(*branches, 4.0, 0.3), pipe.schedule, noise, 3)
+        frames = [pipe.autoencoder.decode(z / 0.18215) for z in latents.unbind(2)]
+    expected = (torch.stack(frames, 1)[0].permute(0, 2, 3, 1).numpy() + 1) * 127.5
+    assert video.frames.shape == (3, 32, 32, 3) and video.fps == 6
+    assert np.abs(video.frames - expected.clip(0, 255)).max() < 0.51
+
+
+def test_image_is_the_one_diffusers_makes(pipe, tiny_model):
+    diffusers = pytest.importorskip("diffusers")
+    peer = diffusers.StableDiffusionPipeline.from_pretrained(tiny_model)
+    peer.set_progress_bar_config(disable=True)
+    noise = torch.randn(1, 4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    options = {"num_inference_steps": 4, "guidance_scale": 5.0, "negative_prompt": "a cat"}
+    theirs = peer(PROMPT, height=32, width=32, latents=noise[:, :, 0], output_type="np", **options).images[0]
+    ours = pipe(PROMPT, num_frames=1, sampler="ddim", **options).frames[0]
+    assert np.abs(ours / 255 - theirs).max() < 0.5 / 255 + 1e-4
+
+
+def test_videos_of_a_batch_equal_the_same_seeds_alone(pipe):
+    together = pipe(PROMPT, seed=7, num_videos=3, sampler="ddpm")
+    alone = [pipe(PROMPT, seed=7 + index, sampler="ddpm") for index in range(3)]
+    for one, other in zip(together, alone, strict=True):
+        assert np.array_equal(one.frames, other.frames)
+        assert one.metadata["seed"] == other.metadata["seed"]
+    assert not np.array_equal(together[0].frames, together[1].frames)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"fps": 24}, {"negative_prompt": "a cat"}, {"guidance_scale": 1}, {"guidance_rescale": 0.7}, {"sampler": "heun"}],
+    ids=str,
+)
+def test_every_option_reaches_the_networks(pipe, options):
+    assert not np.array_equal(pipe(PROMPT, **options).frames, pipe(PROMPT).frames)
+
+
+def test_negative_prompt_does_nothing_without_guidance(pipe):
+    plain, negative = pipe(PROMPT, guidance_scale=1), pipe(PROMPT, guidance_scale=1, negative_prompt="a cat")
+    assert np.array_equal(plain.frames, negative.frames)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 3, 100])
+def test_chunk_size_does_not_change_the_picture(pipe, chunk_size):
+    whole, chunked = pipe(PROMPT), pipe(PROMPT, chunk_size=chunk_size)
+    assert np.abs(whole.frames.astype(int) - chunked.frames).max() <= 1
+
+
+def test_callback_sees_every_step_and_the_video_at_last(pipe):
+    seen = []
+    video = pipe(PROMPT, callback=lambda index, count, estimate: seen.append((index, count, estimate())))
+    assert [(index, count) for index, count, _ in seen] == [(0, 3), (1, 3), (2, 3)]
+    assert np.array_equal(seen[-1][2].frames, video.frames)
+    assert not np.array_equal(seen[0][2].frames, video.frames)
+
+
+@pytest.mark.parametrize("size", [(28, 36), (4, 4), (64, 32)], ids=str)
+def test_any_multiple_of_the_autoencoder_factor_works(pipe, size):
+    assert pipe(PROMPT, height=size[0], width=size[1], num_frames=2).frames.shape == (2, *size, 3)
+
+
+def test_long_prompt_is_not_cut(pipe):
+    words = "robot " * 20
+    first, second = pipe(words + "cat"), pipe(words + "beach")
+    assert not np.array_equal(first.frames, second.frames)
+
+
+def test_metadata_has_all_that_repeats_the_video(pipe, tiny_model):
+    video = pipe(PROMPT, seed=3, num_frames=2)
+    metadata = video.metadata
+    assert metadata["model"] == str(tiny_model) and metadata["motion"] is None
+    assert (metadata["prompt"], metadata["seed"], metadata["dtype"], metadata["device"]) == (PROMPT, 3, "fp32", "cpu")
+    assert metadata["threads"] == torch.get_num_threads()
+    again = t2v.load(metadata["model"], device=metadata["device"], dtype=metadata["dtype"])
+    assert again.weights_sha256 == metadata["weights_sha256"]
+    repeated = again(metadata["prompt"], seed=metadata["seed"], **metadata["settings"])
+    assert np.array_equal(repeated.frames, video.frames)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_other_precisions_make_a_similar_video(pipe, tiny_model, dtype):
+    video = t2v.load(str(tiny_model), device="cpu", dtype=dtype)(PROMPT)
+    assert video.metadata["dtype"] == dtype
+    assert np.abs(video.frames.astype(int) - pipe(PROMPT).frames).mean() < 8
+
+
+def test_load_takes_motion_from_elsewhere(pipe, tiny_model, tmp_path):
+    import shutil
+
+    image_model = tmp_path / "image"
+    shutil.copytree(tiny_model, image_model, ignore=shutil.ignore_patterns("motion"))
+    other = t2v.load(str(image_model), device="cpu", dtype="fp32", motion=str(tiny_model / "motion"))
+    assert np.array_equal(other(PROMPT).frames, pipe(PROMPT).frames)
+    assert other.weights_sha256 == pipe.weights_sha256
+    assert other(PROMPT).metadata["motion"] == str(tiny_model / "motion")
+
+
+def test_load_refuses_an_image_model(tiny_image_model):
+    with pytest.raises(InputError, match=r"is an image model without motion.*--motion PATH.*t2v train temporal"):
+        t2v.load(str(tiny_image_model))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt": " "}, "the prompt is empty"),
+        ({"seed": -1}, "seed must be"),
+        ({"num_videos": 0}, "num_videos must be"),
+        ({"num_frames": 0}, "num_frames must be"),
+        ({"width": 30}, "width 30 is not a multiple of 4"),
+        ({"sampler": "magic"}, "unknown sampler"),
+    ],
+    ids=str,
+)
+def test_call_refuses_bad_input(pipe, options, message):
+    with pytest.raises(InputError, match=message):
+        pipe(**{"prompt": PROMPT, **options})
+
+
+def test_call_refuses_unknown_options(pipe):
+    with pytest.raises(TypeError, match="num_steps"):
+        pipe(PROMPT, num_steps=3)
+
+
+def test_call_warns_of_unseen_words_and_long_videos(pipe):
+    with pytest.warns(UserWarning) as caught:
+        pipe("a dragon", num_frames=6)
+    assert ['"dragon"' in str(caught[0].message), "trained on 4" in str(caught[1].message)] == [True, True]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        pipe(PROMPT)
+
+
+def test_overflow_is_reported_instead_of_black_frames(tiny_model):
+    pipe = t2v.load(str(tiny_model), device="cpu", dtype="bf16")
+    pipe.autoencoder.decoder.conv_out.bias.fill_(torch.inf)
+    with pytest.raises(InputError, match="the model overflowed in bf16: use --dtype fp32"):
+        pipe(PROMPT)
+
+
+def test_nothing_touches_the_global_generator(pipe):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    pipe(PROMPT, sampler="ddpm")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_gpu_makes_the_same_video(pipe, tiny_model):
+    video = t2v.load(str(tiny_model), device="cuda", dtype="fp32")(PROMPT)
+    assert video.metadata["device"].startswith("cuda")
+    assert np.abs(video.frames.astype(int) - pipe(PROMPT).frames).mean() < 2
