@@ -1,0 +1,72 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.evaluation.moving_sprite import write_clips, write_pictures
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    write_clips(folder / "clips")
+    write_pictures(folder / "sprites")
+    return folder
+
+
+def test_evaluate_motion_writes_a_report(t2v_command, tiny_model, world, tmp_path):
+    options = ("--data", world / "clips", "--sprites", world / "sprites", "--model", tiny_model, "-o", "report.json")
+    done = t2v_command("evaluate", "motion", *options, "--num-videos", 2, "--seed", 5, "--quiet")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[-1] == "report.json"
+    assert "running" in done.out and "verb from motion alone" in done.out
+    report = json.loads((tmp_path / "report.json").read_text())
+    protocol = report["protocol"]
+    assert (protocol["seeds"], protocol["num_rendered"], protocol["num_frames"]) == ([5, 6], 4, 4)
+    assert protocol["settings"]["sampler"] == "euler" and len(protocol["weights_sha256"]) == 64
+    assert [video["verb"] for video in report["generated"]] == ["standing", "running"]
+    assert report["verbs"]["running"]["verdict"]["match"]["within_tolerance"] in (True, False)
+
+
+def test_evaluate_motion_refuses_before_work(t2v_command, world, tmp_path):
+    options = ("--data", world / "clips", "--sprites", tmp_path, "-o", "report.json")
+    done = t2v_command("evaluate", "motion", *options)
+    assert done.code == 2
+    assert "no actors.json" in done.err and done.err.count("\n") == 1
+    (tmp_path / "report.json").write_text("mine")
+    done = t2v_command("evaluate", "motion", *options)
+    assert done.code == 2 and "--overwrite" in done.err
+    assert (tmp_path / "report.json").read_text() == "mine"
+
+
+def test_evaluate_sheet_of_a_model_has_a_row_for_every_prompt(t2v_command, tiny_model, tmp_path):
+    (tmp_path / "prompts.txt").write_text("a robot dancing in times square\na cat on the beach\n")
+    options = ("--prompts", "prompts.txt", "--model", tiny_model, "--frames", 3, "-o", "sheet.png", "--quiet")
+    done = t2v_command("evaluate", "sheet", *options)
+    assert (done.code, done.out, done.err) == (0, "sheet.png\n", "")
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape[0] > 2 * 32 and sheet.shape[1] > 3 * 32
+
+
+def test_evaluate_sheet_of_clips_shows_the_rendered_ceiling(t2v_command, world, tmp_path):
+    options = ("--clips", world / "clips", "--num-clips", 2, "--num-frames", 4, "--frames", 4, "-o", "sheet.png")
+    done = t2v_command("evaluate", "sheet", *options)
+    assert done.code == 0
+    assert np.asarray(Image.open(tmp_path / "sheet.png")).shape[1] > 4 * 64
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("-o", "sheet.png"), "either --prompts FILE or --clips FOLDER"),
+        (("-o", "sheet.jpg", "--clips", "x"), "a .png file"),
+        (("-o", "missing/sheet.png", "--clips", "x"), "does not exist"),
+        (("-o", "sheet.png", "--clips", "x"), "manifest not found"),
+        (("-o", "sheet.png", "--prompts", "x"), "cannot read the prompts file"),
+    ],
+)
+def test_evaluate_sheet_refuses(t2v_command, tiny_model, options, message):
+    done = t2v_command("evaluate", "sheet", *options, "--model", tiny_model, "--quiet")
+    assert done.code == 2
+    assert message in done.err and done.err.count("\n") == 1
