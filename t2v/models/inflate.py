@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from t2v.errors import InputError
-from t2v.models.base import check_state_dict, load_config, load_state_dict, save_model
+from t2v.models.base import check_state_dict, load_config, load_state_dict, save_model, weight_files
 from t2v.models.unet import MotionConfig, VideoUNet, is_temporal
 from t2v.nn.init import init_parameters
 
@@ -58,13 +58,17 @@ def save_motion(
 def load_motion_config(path: str | Path) -> dict[str, Any]:
     """The config of a motion folder, or of a motion file from its header; metadata included."""
     path = Path(path)
-    if path.is_file() and path.suffix == ".safetensors":
-        with safe_open(path, framework="pt") as file:
-            config = (file.metadata() or {}).get("config")
-        if config is None:
-            raise InputError(f"{path} has no motion config in its header: give the motion/ folder, or a file from one")
-        return dict(json.loads(config))
-    return load_config(path)
+    if path.is_dir():
+        return load_config(path)
+    (file,) = weight_files(path)
+    try:
+        with safe_open(file, framework="pt") as content:
+            config = (content.metadata() or {}).get("config")
+    except SafetensorError as error:
+        raise InputError(f"{path} is truncated or not a safetensors file: download or export it again") from error
+    if config is None:
+        raise InputError(f"{path} has no motion config in its header: give the motion/ folder, or a file from one")
+    return dict(json.loads(config))
 
 
 def load_motion(unet: VideoUNet, path: str | Path) -> VideoUNet:

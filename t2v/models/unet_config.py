@@ -161,10 +161,10 @@ class MotionConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.num_frames < 1:
-            raise InputError(f"motion config: num_frames must be positive, got {self.num_frames}")
-        if not self.fps > 0:
-            raise InputError(f"motion config: fps must be positive, got {self.fps}")
+        if not (isinstance(self.num_frames, int) and self.num_frames > 0):
+            raise InputError(f"motion config: num_frames must be a positive integer, got {self.num_frames!r}")
+        if not (isinstance(self.fps, int | float) and self.fps > 0):
+            raise InputError(f"motion config: fps must be a positive number, got {self.fps!r}")
 
     @property
     def structure(self) -> tuple[int | None, bool]:
@@ -174,6 +174,8 @@ class MotionConfig:
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "MotionConfig":
         """Read a `motion/config.json`; other fields than the network's own are ignored."""
+        if (kind := config.get("_class_name")) != "Motion":
+            raise InputError(f"motion config: _class_name is {kind!r}, expected 'Motion': give weights made by t2v")
         own = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in config.items() if name in own})
 

@@ -20,9 +20,9 @@ HEADS = 8
 
 @benchmark
 def unet_inflation() -> list[Case]:
-    """Stable Diffusion at half width; and the shape of the embedded model, which needs no peer."""
-    half = {
-        "block_out_channels": (160, 320, 640, 640),
+    """Stable Diffusion at 0.3 of its width; and the shape of the embedded model, which needs no peer."""
+    narrow = {
+        "block_out_channels": (96, 192, 384, 384),
         "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
         "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
         "cross_attention_dim": 768,
@@ -35,7 +35,7 @@ def unet_inflation() -> list[Case]:
         "layers_per_block": 1,
     }
     return [
-        _case("sd_half_width_32x32", half, MotionConfig(), size=32, peers=True),
+        _case("sd_narrow_32x32", narrow, MotionConfig(), size=32, peers=True),
         _case("mini_16x16", mini, MotionConfig(attention_in_all_levels=True), size=16, peers=False),
     ]
 
@@ -65,11 +65,11 @@ def _case(name: str, config: dict[str, Any], motion: MotionConfig, size: int, pe
             **motion_config,
             down_block_types=tuple(kind.replace("2D", "3D") for kind in config["down_block_types"]),
             up_block_types=tuple(kind.replace("2D", "3D") for kind in config["up_block_types"]),
-            attention_head_dim=config["block_out_channels"][0] // 5,  # ModelScope: 5 heads at the outer level
+            attention_head_dim=config["block_out_channels"][0] // 6,  # ModelScope has 5 heads at the outer level
         )
         functions |= {
             "diffusers UNet2DConditionModel": _call(image, images, texts),
-            "diffusers UNetMotionModel": _call(adapter, video, text),
+            "diffusers UNetMotionModel": _call(adapter, video, texts),
             "diffusers UNet3DConditionModel": _call(joint, video, text),
         }
         baselines |= {key: "diffusers UNet2DConditionModel" for key in functions if key.startswith("diffusers")}

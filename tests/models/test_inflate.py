@@ -239,6 +239,20 @@ def test_load_motion_refuses_a_file_without_config(tmp_path: Path) -> None:
         load_motion(image_unet(), tmp_path / "motion.safetensors")
 
 
+def test_load_motion_refuses_foreign_and_broken_files(tmp_path: Path) -> None:
+    save_motion(trained_unet(), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "_class_name": "MotionAdapter"}))
+    with pytest.raises(InputError, match="MotionAdapter"):
+        load_motion(image_unet(), tmp_path)
+    (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
+    (tmp_path / "motion.ckpt").write_bytes(b"pickle")
+    for name, message in (("broken.safetensors", "truncated"), ("motion.ckpt", "pickle"), ("none", "missing")):
+        for load in (load_motion_config, lambda path: load_motion(image_unet(), path)):
+            with pytest.raises(InputError, match=message):
+                load(tmp_path / name)
+
+
 def test_save_motion_refuses_an_image_unet(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no motion"):
         save_motion(image_unet(), tmp_path / "motion")
@@ -253,7 +267,9 @@ def test_save_motion_writes_the_config_beside_and_inside(tmp_path: Path) -> None
     assert MotionConfig.from_dict(config) == MOTION
 
 
-@pytest.mark.parametrize("change", [{"num_attention_heads": 5}, {"num_frames": 0}, {"fps": 0.0}])
+@pytest.mark.parametrize(
+    "change", [{"num_attention_heads": 5}, {"num_frames": 0}, {"num_frames": 1.5}, {"fps": 0.0}, {"fps": "8"}]
+)
 def test_motion_config_refuses_what_cannot_be(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(change))):
         inflate(image_unet(), MotionConfig(**change), seeded())

@@ -261,6 +261,25 @@ def test_unet_prints() -> None:
     assert "TemporalConv" in repr(small_unet(MotionConfig()))
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_forward_and_gradients_on_cuda_equal_those_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    unet = small_unet(MotionConfig(attention_in_all_levels=True))
+    for parameter in unet.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    arguments = inputs(unet.config, (4, 8, 8))
+    expected = unet(*arguments)
+    gradients = torch.autograd.grad(expected.square().mean(), list(unet.parameters()))
+    unet.cuda()
+    out = unet(*(value.cuda() for value in arguments))
+    assert relative(out.cpu(), expected) < 1e-4
+    for gradient, value in zip(
+        torch.autograd.grad(out.square().mean(), list(unet.parameters())), gradients, strict=True
+    ):
+        assert relative(gradient.cpu(), value) < 1e-3
+
+
 def test_forward_compiles_without_graph_breaks() -> None:
     config = {
         **SMALL,
