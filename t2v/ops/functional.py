@@ -9,8 +9,8 @@ Two views are used: *images*, (B*F, C, H, W) in channels_last, and *tokens*, (B,
 import torch
 import torch.nn.functional as F
 
-MAX_PLAIN_FRAMES = 32
-MAX_HEADS = 65535
+MAX_PLAIN_FRAMES = 32  # longer sequences over frames are left to the fused kernel in training on the CPU
+MAX_CUDA_HEADS = 65535  # the fused CUDA kernels number them with 16 bits
 NARROW_GROUP = 16  # channels that fill a vector register in half precision
 
 
@@ -81,7 +81,10 @@ def temporal_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tens
     b, f, n, heads, d = query.shape
     q, k, v = (x.view(b, f, n * heads, d).transpose(1, 2) for x in (query, key, value))  # (B, N*heads, F, D)
     plain = f <= MAX_PLAIN_FRAMES and _records_gradients_on_cpu(q)
-    out = _plain_attention(q, k, v) if plain else _fused_attention_of_many_heads(q, k, v)
+    if plain:
+        out = _plain_attention(q, k, v)
+    else:
+        out = _fused_attention(q, k, v, max_heads=MAX_CUDA_HEADS if q.is_cuda else n * heads)
     return out.transpose(1, 2).reshape(b, f, n, heads * d)
 
 
@@ -94,11 +97,11 @@ def _plain_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch
     return torch.softmax(q @ (k * k.shape[-1] ** -0.5).transpose(-1, -2), dim=-1) @ v
 
 
-def _fused_attention_of_many_heads(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Fused attention in portions of heads: CUDA kernels number them with 16 bits."""
-    if q.device.type == "cpu" or q.shape[1] <= MAX_HEADS:
+def _fused_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, max_heads: int) -> torch.Tensor:
+    """Fused attention over (B, heads, F, D), in portions of at most `max_heads` heads."""
+    if q.shape[1] <= max_heads:
         return F.scaled_dot_product_attention(q, k, v)
-    portions = zip(*(x.split(MAX_HEADS, dim=1) for x in (q, k, v)), strict=True)
+    portions = zip(*(x.split(max_heads, dim=1) for x in (q, k, v)), strict=True)
     return torch.cat([F.scaled_dot_product_attention(*portion) for portion in portions], dim=1)
 
 

@@ -94,6 +94,13 @@ def test_temporal_attention_output_is_contiguous() -> None:
         assert functional.temporal_attention(q, k, v).is_contiguous()
 
 
+@pytest.mark.parametrize("max_heads", [1, 5, 14, 20])
+def test_fused_attention_in_portions_equals_the_whole(max_heads: int) -> None:
+    q, k, v = (randn(2, 14, 5, 8, seed=i) for i in range(3))
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    torch.testing.assert_close(functional._fused_attention(q, k, v, max_heads), expected)
+
+
 def test_temporal_attention_keeps_pixels_apart() -> None:
     q, k, v = (randn(1, 4, 6, 2, 8, seed=i) for i in range(3))
     before = functional.temporal_attention(q, k, v)
