@@ -1,6 +1,7 @@
 """Training configurations: YAML files that overlay each other, then `key=value` overrides, checked key by key."""
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -187,7 +188,7 @@ class TrainConfig(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     compile: bool = False
-    init_from: str | None = None  # warm start: a model folder whose weights the run starts with
+    init_from: str | None = None  # warm start: mini or a model folder whose weights the run starts with
     export_dtype: Literal["float32", "float16"] = "float32"
     optim: OptimConfig = OptimConfig()
 
@@ -250,7 +251,7 @@ def load_config(
         _overlay(tree, _read_yaml(Path(file)))
     for key, value in (options or {}).items():
         if value is not None:
-            _overlay(tree, _nested(key, value))
+            _overlay(tree, _nested(key, deepcopy(value)))
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:

@@ -15,7 +15,11 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalize(matrices: Tensor, num_iterations: int = 5) -> Tensor:
-    """Nearest semi-orthogonal matrices, approximately, by Newton-Schulz in bfloat16: (N, rows, columns) or one matrix."""
+    """Nearest semi-orthogonal matrices, approximately, by Newton-Schulz in bfloat16.
+
+    Args:
+        matrices: (N, rows, columns), or one (rows, columns).
+    """
     a, b, c = NEWTON_SCHULZ
     x = (matrices if matrices.ndim == 3 else matrices[None]).bfloat16()
     tall = x.shape[1] > x.shape[2]

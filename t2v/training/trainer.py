@@ -46,6 +46,15 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     return Accelerator(cpu=on_cpu, mixed_precision=config.mixed_precision)
 
 
+def _unchanged(batch: Batch) -> Batch:
+    return batch
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches the whole process group; the main process alone decides when to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 class Means:
     """Running means of scalar tensors that wait on the device until they are read."""
 
@@ -137,7 +146,7 @@ class Trainer:
             finished = not self.stop_requested
             if finished and self.global_step % config.validate_every:
                 self._validate()
-            if self._saved_at != self.global_step:
+            if self._saved_at != self.global_step or config.max_seconds is not None:  # the clock is saved too
                 self._save()
         return "finished" if finished else "stopped"
 
@@ -148,7 +157,8 @@ class Trainer:
             dataset,  # type: ignore[arg-type]
             batch_sampler=sampler,
             num_workers=config.data.num_workers,  # type: ignore[attr-defined]
-            collate_fn=lambda batch: batch,
+            collate_fn=_unchanged,  # type: ignore[arg-type]
+            worker_init_fn=_ignore_interrupts,
         )
         for batch in loader:
             yield send_to_device(batch, self.accelerator.device, non_blocking=True)

@@ -24,6 +24,12 @@ def test_load_config_overlays_files_then_options_then_overrides(tmp_path: Path) 
     assert (config.data.resolution, config.data.num_workers, config.data.path) == (32, 1, "x")
 
 
+def test_load_config_leaves_its_arguments_alone() -> None:
+    options = {"validation": {"seed": 1}}
+    load_config("image", overrides=["validation.seed=2"], options=options)
+    assert options == {"validation": {"seed": 1}}
+
+
 def test_load_config_reads_override_values_as_yaml() -> None:
     config = load_config(
         "temporal", overrides=["data.fps_range=[2, 12]", "max_seconds=1e3", "compile=true", "data.conditioning=null"]

@@ -81,9 +81,9 @@ def test_image_refuses_pictures_without_captions(configure: Configure, tmp_path:
         Trainer(configure("image", f"data.path={tmp_path / 'bare'}"))
 
 
-@pytest.mark.parametrize("override", ["model.base=null", "model.base=nowhere"])
-def test_image_refuses_a_base_without_autoencoder(configure: Configure, override: str) -> None:
-    with pytest.raises(InputError, match="--model"):
+@pytest.mark.parametrize(("override", "message"), [("model.base=null", "--model"), ("model.base=nowhere", "nowhere")])
+def test_image_refuses_a_base_without_autoencoder(configure: Configure, override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         Trainer(configure("image", override))
 
 

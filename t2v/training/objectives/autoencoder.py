@@ -12,6 +12,7 @@ from t2v.data.stills import Still, find_stills, hold_back, read_still, read_stil
 from t2v.data.transforms import crop, to_model_range, to_pixels
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderConfig, AutoencoderKL
+from t2v.models.folder import find_model
 from t2v.training.config import AutoencoderTrainConfig, StillsConfig
 from t2v.training.objectives.base import Batch, Context
 from t2v.training.randomness import integers, normal, sample_keys
@@ -108,7 +109,7 @@ class AutoencoderObjective:
     @staticmethod
     def _build(config: AutoencoderTrainConfig) -> AutoencoderKL:
         if config.init_from is not None:
-            autoencoder = AutoencoderKL.from_pretrained(Path(config.init_from) / "vae")
+            autoencoder = AutoencoderKL.from_pretrained(find_model(config.init_from) / "vae")
             return autoencoder.train().requires_grad_(True)
         model = AutoencoderConfig.from_dict({**config.model.model_dump(), "sample_size": config.data.resolution})
         autoencoder = AutoencoderKL(model)

@@ -15,7 +15,7 @@ from t2v.diffusion.sampling import check_sampler, sample
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
-from t2v.models.folder import save_model_folder
+from t2v.models.folder import find_model, save_model_folder
 from t2v.models.text_encoder import TextEncoder, new_text_encoder, split_words, train_tokenizer
 from t2v.models.unet import VideoUNet, VideoUNetConfig
 from t2v.training.config import DiffusionConfig, ImageTrainConfig, UNetSection
@@ -99,11 +99,9 @@ class ImageObjective:
     def __init__(self, config: ImageTrainConfig, context: Context) -> None:
         self.config, self.device = config, context.device
         check_sampler(config.validation.sampler)
-        if config.model.base is None or not (Path(config.model.base) / "vae").is_dir():
-            raise InputError(
-                f"model.base has no vae/ folder (got {config.model.base}): give the autoencoder by --model"
-            )
-        self.base = Path(config.model.base)
+        if config.model.base is None:
+            raise InputError("model.base is not set: give the folder of the autoencoder's vae/ by --model")
+        self.base = find_model(config.model.base)
         self.autoencoder = AutoencoderKL.from_pretrained(self.base / "vae").to(context.device).requires_grad_(False)
         self.schedule = new_schedule(config.diffusion)
         self.loss_of = WeightedLoss(self.schedule, config.diffusion, context.device)
@@ -146,7 +144,7 @@ class ImageObjective:
     def _network(self, captions: list[str], sample_size: int, context: Context) -> TextToImage:
         model = self.config.model
         if self.config.init_from is not None:
-            start = Path(self.config.init_from)
+            start = find_model(self.config.init_from)
             return TextToImage(VideoUNet.from_pretrained(start / "unet"), TextEncoder.from_pretrained(start)).train()
         exported = context.output_dir / "model"
         if context.resuming:

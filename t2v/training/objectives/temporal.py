@@ -108,7 +108,7 @@ class TemporalObjective:
         config = self.config
         unet = VideoUNet.from_pretrained(self.base / "unet")
         if config.init_from is not None:
-            folder = Path(config.init_from)
+            folder = find_model(config.init_from)
             load_motion(unet, folder / "motion" if (folder / "motion").is_dir() else folder)
         else:
             motion = MotionConfig(
