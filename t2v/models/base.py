@@ -128,7 +128,10 @@ def save_state_dict(
         tensors[name] = tensor.contiguous()
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode  # of a new file; safetensors would leave it to its owner alone
         save_file(tensors, partial, metadata={"format": "pt", **(metadata or {})})
+        partial.chmod(mode)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -149,3 +149,10 @@ def test_check_state_dict_names_the_first_mismatch(state_dict, parts):
 
 def test_check_state_dict_accepts_its_own():
     check_state_dict(nn.Linear(3, 2), nn.Linear(3, 2).state_dict(), "x")
+
+
+def test_save_model_gives_files_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "any").touch()
+    save_model(tmp_path / "model", {}, {"weight": torch.ones(2)})
+    for file in (tmp_path / "model").iterdir():
+        assert file.stat().st_mode == (tmp_path / "any").stat().st_mode, file.name

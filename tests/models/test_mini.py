@@ -1,0 +1,74 @@
+"""The embedded model: a plain Stable Diffusion folder to others, and within its size."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import t2v
+from t2v.diffusion.guidance import batched_guidance
+from t2v.diffusion.sampling import sample
+from t2v.diffusion.schedule import NoiseSchedule
+from t2v.models.folder import load_components
+
+ZOO = Path(t2v.__file__).parent / "zoo"
+PROMPT = "a robot dancing in Times Square"
+NUM_STEPS, GUIDANCE_SCALE = 5, 4.0
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return load_components("mini", None, torch.float32, torch.device("cpu"))
+
+
+def our_image(mini, latents):
+    """Decoded picture (1, 3, H, W) in [-1, 1] from initial noise (1, C, h, w), through the image path."""
+    negative_prompt_embeds, prompt_embeds = mini.text_encoder.encode(["", PROMPT]).chunk(2)
+    denoiser = batched_guidance(mini.unet, prompt_embeds, negative_prompt_embeds, GUIDANCE_SCALE)
+    schedule = NoiseSchedule.from_config(mini.scheduler)
+    clean = sample("ddim", denoiser, schedule, latents, NUM_STEPS)
+    return mini.autoencoder.decode(clean / mini.autoencoder.config.scaling_factor)
+
+
+@torch.inference_mode()
+def test_mini_gives_diffusers_the_same_image(mini):
+    diffusers = pytest.importorskip("diffusers")
+    peer = diffusers.StableDiffusionPipeline.from_pretrained(ZOO / "mini", torch_dtype=torch.float32)
+    peer.set_progress_bar_config(disable=True)
+    assert type(peer.scheduler).__name__ == "DDIMScheduler"
+    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    theirs = peer(
+        PROMPT,
+        latents=latents.clone(),
+        height=128,
+        width=128,
+        num_inference_steps=NUM_STEPS,
+        guidance_scale=GUIDANCE_SCALE,
+        output_type="pt",
+    ).images
+    ours = (our_image(mini, latents) / 2 + 0.5).clamp(0, 1)
+    assert ours.std() > 0.05, "a flat picture proves nothing"
+    assert (ours - theirs).abs().max() <= 1e-4
+
+
+def test_mini_fits_its_share_of_the_repository():
+    sizes = {file: file.stat().st_size for file in (ZOO / "mini").rglob("*.safetensors")}
+    assert sum(sizes.values()) <= 45 * 2**20, sizes
+
+
+def test_mini_knows_the_words_of_the_readme(mini):
+    assert mini.vocabulary is not None
+    assert {"robot", "dancing", "times", "square", "cat", "jumping", "beach"} <= set(mini.vocabulary)
+
+
+def test_mini_temporal_layers_have_learned(mini):
+    config = json.loads((ZOO / "mini" / "motion" / "config.json").read_text())
+    assert config["scheduler"] == mini.motion_scheduler
+    generator = torch.Generator().manual_seed(0)
+    video = torch.randn(1, 4, 8, 16, 16, generator=generator)
+    embeds = mini.text_encoder.encode([PROMPT])
+    with torch.inference_mode():
+        moving = mini.unet(video, 500, embeds, fps=8.0)
+        frames = torch.stack([mini.unet(video[:, :, i], 500, embeds) for i in range(8)], dim=2)
+    assert (moving - frames).abs().mean() > 0.01, "temporal layers at identity"
