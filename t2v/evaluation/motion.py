@@ -1,6 +1,7 @@
 """How things move in a clip: measures of an actor's path, the foreground's centroid, and how steady the rest is."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ RESOLUTION: dict[str, float] = {
     "net_speed": 2.0,
     "vertical_range": 2.0,
     "bounce_period": 0.15,
-    "sway_range": 2.0,
+    "sway_range": 3.0,
     "sway_period": 0.15,
     "tilt_range": 6.0,
     "tilt": 3.0,
@@ -23,7 +24,7 @@ RESOLUTION: dict[str, float] = {
 
 path_speed: how far the actor goes to the left and right, px/s. net_speed: how far it ends from where it began, px/s.
 vertical_range: between the highest and lowest place, px. bounce_period: of going up and down, s.
-sway_range: to the left and right of an even drift, px. sway_period: s.
+sway_range: of swinging to the left and right at least every 1.6 s, px; slower turning round is no sway. sway_period: s.
 tilt_range: between the extremes of the angle, degrees. tilt: mean of |angle|, degrees; 90 is lying.
 lean: mean angle while it goes sideways, degrees; positive leans towards where it goes.
 turn_range: between the widest and the narrowest picture, as a share of the width: turning round.
@@ -32,6 +33,7 @@ turn_range: between the widest and the narrowest picture, as a share of the widt
 _LEAST_SWING = 4.0  # px: a smaller range has no period
 _LEAST_SHARE = 0.5  # of the variance: what a sine wave must explain to be the period
 _LONGEST_PERIOD = 4.0  # s
+_LONGEST_SWAY = 1.6  # s
 _FOREGROUND = (
     30.0  # 0..255: mean distance from the background, over colours, at which a pixel belongs to the foreground
 )
@@ -41,14 +43,14 @@ _MARGIN = 2  # pixels round the foreground that do not count as background
 def path_measures(path: ActorPath, fps: float) -> dict[str, float | None]:
     """The measures of RESOLUTION, lengths in pixels of the path; None where the path does not show one."""
     seconds = (len(path.x) - 1) / fps
-    drift = np.linspace(path.x[0], path.x[-1], len(path.x))
+    sway_range, sway_period = _sway(path.x, fps)
     measures = {
         "path_speed": float(np.abs(np.diff(path.x)).sum()) / seconds,
         "net_speed": abs(float(path.x[-1] - path.x[0])) / seconds,
         "vertical_range": float(np.ptp(path.y)),
         "bounce_period": period(path.y, fps),
-        "sway_range": float(np.ptp(path.x - drift)),
-        "sway_period": period(path.x - drift, fps),
+        "sway_range": sway_range,
+        "sway_period": sway_period,
         "tilt_range": float(np.ptp(path.angle)),
         "tilt": float(np.abs(path.angle).mean()),
         "lean": _lean(path),
@@ -61,20 +63,43 @@ def period(values: NDArray[np.float64], fps: float) -> float | None:
     """Seconds of the sine wave that fits values (F,) in pixels best; None for a small range or no wave."""
     if np.ptp(values) < _LEAST_SWING:
         return None
-    times, centred = np.arange(len(values)) / fps, values - values.mean()
-    frequencies = np.linspace(1 / _LONGEST_PERIOD, fps / 2.5, 100)
-    left = [_unexplained(times, centred, frequency) for frequency in frequencies]
-    if min(left) > (1 - _LEAST_SHARE) * float(centred @ centred):
-        return None
-    return 1 / float(frequencies[int(np.argmin(left))])
+    wave = _best_wave(values, fps, _LONGEST_PERIOD, degree=0)
+    return 1 / wave.frequency if wave.share >= _LEAST_SHARE else None
 
 
-def _unexplained(times: NDArray[np.float64], values: NDArray[np.float64], frequency: float) -> float:
-    """What is left of the sum of squares after a constant and a sine wave."""
-    angle = 2 * np.pi * frequency * times
-    basis = np.stack([np.sin(angle), np.cos(angle), np.ones_like(angle)], 1)
-    weights = np.linalg.lstsq(basis, values, rcond=None)[0]
-    return float(np.square(values - basis @ weights).sum())
+def _sway(x: NDArray[np.float64], fps: float) -> tuple[float, float | None]:
+    """Range in pixels and period in seconds of the quick wave in x (F,), beside a drift that may turn round."""
+    wave = _best_wave(x, fps, _LONGEST_SWAY, degree=2)
+    is_wave = wave.range >= _LEAST_SWING and wave.share >= _LEAST_SHARE
+    return wave.range, 1 / wave.frequency if is_wave else None
+
+
+@dataclass(frozen=True)
+class _Wave:
+    range: float  # twice the amplitude
+    frequency: float  # Hz
+    share: float  # of what a polynomial leaves, the part that the wave explains
+
+
+def _best_wave(values: NDArray[np.float64], fps: float, longest_period: float, degree: int) -> _Wave:
+    """The sine wave that, added to a polynomial, is nearest to values (F,)."""
+    times = np.arange(len(values)) / fps
+    drift = np.vander(times, degree + 1)
+    steady, _ = _fit(drift, values)
+    best = _Wave(0.0, 1 / longest_period, 0.0)
+    for frequency in np.linspace(1 / longest_period, fps / 2.5, 100):
+        angle = 2 * np.pi * frequency * times
+        left, weights = _fit(np.column_stack([np.sin(angle), np.cos(angle), drift]), values)
+        share = 1 - left / steady if steady > 1e-9 else 0.0
+        if share > best.share:
+            best = _Wave(2 * math.hypot(weights[0], weights[1]), float(frequency), share)
+    return best
+
+
+def _fit(basis: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    """Sum of squares left by the least-squares fit of values (F,) by basis (F, N), and its weights (N,)."""
+    weights: NDArray[np.float64] = np.linalg.lstsq(basis, values, rcond=None)[0].astype(np.float64)
+    return float(np.square(values - basis @ weights).sum()), weights
 
 
 def _lean(path: ActorPath) -> float:
