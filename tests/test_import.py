@@ -4,6 +4,7 @@ import sys
 import pytest
 
 import t2v
+from t2v.cli.main import COMMANDS
 
 HEAVY = ("torch", "transformers", "diffusers", "av", "imageio", "accelerate", "pyarrow", "numpy")
 
@@ -26,14 +27,7 @@ def test_video_is_found_without_torch():
 
 @pytest.mark.parametrize(
     "arguments",
-    [
-        ("--version",),
-        ("--help",),
-        ("generate", "--help"),
-        ("info", "--help"),
-        ("inflate", "--help"),
-        ("train", "--help"),
-    ],
+    [("--version",), ("--help",), *((name, "--help") for name in COMMANDS)],
     ids=" ".join,
 )
 def test_help_is_light(arguments):

@@ -142,8 +142,10 @@ def _source(record: dict[str, Any], given: dict[str, Any]) -> _Source:
 def _run(jobs: "list[Job]", source: _Source, settings: "GenerationOptions", show: _Show, reporter: "Reporter") -> None:
     """Load the model once and make every video."""
     from t2v.cli.progress import peak_memory
+    from t2v.data.video_io import check_rate
 
     pipe, seconds = _load(source, settings, reporter)
+    check_rate(jobs[0].path, settings.get("fps", pipe.defaults.fps))
     started = STARTED
     for index, job in enumerate(jobs):
         count = f" ({index + 1}/{len(jobs)})" if len(jobs) > 1 else ""

@@ -12,6 +12,7 @@ from t2v.data.video_io import check_output
 from t2v.errors import InputError
 
 DEFAULT_FOLDER = Path("outputs")
+_RECORD_TYPES = {"file": str, "prompt": str, "seed": int, "settings": dict, "model": str, "device": str, "dtype": str}
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,9 @@ def read_sidecar(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:
         raise InputError(f"{path} is not the .json that t2v writes beside a video") from None
-    for key in ("file", "prompt", "seed", "settings", "model", "device", "dtype"):
-        if not isinstance(metadata, dict) or key not in metadata:
-            raise InputError(f"{path} is not the .json that t2v writes beside a video: it has no {key!r}")
+    for key, kind in _RECORD_TYPES.items():
+        if not isinstance(metadata, dict) or not isinstance(metadata.get(key), kind):
+            raise InputError(f"{path} is not the .json that t2v writes beside a video: it has no proper {key!r}")
     return metadata
 
 

@@ -29,6 +29,7 @@ class Reporter:
             redirect_stdout=False,
             redirect_stderr=False,
             disable=silent,
+            refresh_per_second=4,  # drawing takes processor time from the work
         )
         bar.add_task(description, total=None)
         with bar, self._warnings_as_notes():

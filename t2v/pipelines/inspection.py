@@ -149,6 +149,9 @@ def _count_parameters(file: Path) -> int:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
             header = json.loads(stream.read(length))
-        return sum(math.prod(value["shape"]) for value in header.values() if "F" in value.get("dtype", ""))
-    except (ValueError, struct.error, OverflowError, MemoryError, AttributeError, KeyError) as error:
+        tensors = [value for name, value in header.items() if name != "__metadata__"]
+        if file.stat().st_size != 8 + length + max((value["data_offsets"][1] for value in tensors), default=0):
+            raise ValueError("the header tells of another size")
+        return sum(math.prod(value["shape"]) for value in tensors if "F" in value["dtype"])
+    except (ValueError, struct.error, OverflowError, MemoryError, AttributeError, TypeError, LookupError) as error:
         raise InputError(f"{file} is truncated or not a safetensors file: download or export it again") from error

@@ -157,24 +157,15 @@ class TextToVideoPipeline:
     def _make(self, prompt: str, seed: int, settings: GenerationSettings, callback: Callback | None) -> Video:
         seconds: dict[str, float] = {}
         with self._timed(seconds, "text"):
-            negative_prompt_embeds, prompt_embeds = self.text_encoder.encode([settings.negative_prompt, prompt]).chunk(
-                2
-            )
+            embeds = self.text_encoder.encode([prompt, settings.negative_prompt])
         with self._timed(seconds, "denoise"):
-            latents = self._denoise(prompt_embeds, negative_prompt_embeds, seed, settings, callback)
+            latents = self._denoise(embeds, seed, settings, callback)
         with self._timed(seconds, "decode"):
             frames = self._decode(latents, settings)
         return Video(frames, settings.fps, {**self._record(prompt, seed, settings), "seconds": seconds})
 
-    def _denoise(
-        self,
-        prompt_embeds: Tensor,
-        negative_prompt_embeds: Tensor,
-        seed: int,
-        settings: GenerationSettings,
-        callback: Callback | None,
-    ) -> Tensor:
-        """Latents (1, C, F, h, w) fp32, scaled as the U-Net sees them."""
+    def _denoise(self, embeds: Tensor, seed: int, settings: GenerationSettings, callback: Callback | None) -> Tensor:
+        """Latents (1, C, F, h, w) fp32, scaled as the U-Net sees them; embeds (2, L, D): prompt, negative prompt."""
 
         def network(x: Tensor, timestep: Tensor, embeds: Tensor, /) -> Tensor:
             return self.unet(x.to(self.dtype), timestep, embeds, fps=settings.fps)
@@ -184,15 +175,9 @@ class TextToVideoPipeline:
                 callback(step_index, num_steps, lambda: Video(self._decode(x0, settings), settings.fps))
 
         guidance = settings.guidance_scale, settings.guidance_rescale
-        denoiser = batched_guidance(network, prompt_embeds, negative_prompt_embeds, *guidance)
-        factor = self.autoencoder.downsample_factor
-        shape = (
-            1,
-            self.unet.config.in_channels,
-            settings.num_frames,
-            settings.height // factor,
-            settings.width // factor,
-        )
+        denoiser = batched_guidance(network, embeds[:1], embeds[1:], *guidance)
+        factor, channels = self.autoencoder.downsample_factor, self.unet.config.in_channels
+        shape = (1, channels, settings.num_frames, settings.height // factor, settings.width // factor)
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(shape, generator=generator).to(self.device)
         steps = settings.num_inference_steps

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v.data.video_io import write_video
+from t2v.data.video_io import EncodeOptions, write_video
 from t2v.errors import InputError
+
+ENCODER_THREADS = 4  # a fixed number: the bytes of a file do not depend on how many cores there are
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,8 @@ class Video:
         """
         prompt = self.metadata.get("prompt")
         tags = {"title": prompt, "comment": _origin(self.metadata)} if prompt else {}
-        return write_video(path, self.frames, self.fps, tags, overwrite=overwrite)
+        options = EncodeOptions(threads=ENCODER_THREADS)
+        return write_video(path, self.frames, self.fps, tags, overwrite=overwrite, options=options)
 
     def thumbnail(self, max_side: int) -> "Video":
         """The same video at most `max_side` pixels on its longer side, by leaving out pixels."""

@@ -299,10 +299,11 @@ def test_generate_lets_other_errors_through(t2v_command, tiny_model, monkeypatch
 
 def test_generate_interrupted_leaves_no_broken_file(tiny_model, tmp_path):
     command = [sys.executable, "-m", "t2v", "generate", PROMPT, "--model", tiny_model, "--preview"]
-    options = ["--num-inference-steps", "900", "--device", "cpu", "-o", "x.mp4"]
+    options = ["--num-inference-steps", "60", "--width", "128", "--height", "128", "--device", "cpu", "-o", "x.mp4"]
     process = subprocess.Popen(
         [*map(str, command), *options],
         cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell has it ignored

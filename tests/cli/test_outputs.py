@@ -107,7 +107,7 @@ def test_sidecar_survives_writing_and_reading(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "is not the .json"), ("[1]", "is not the .json"), (json.dumps({"file": "a"}), "it has no 'prompt'")],
+    [("{", "is not the .json"), ("[1]", "is not the .json"), (json.dumps({"file": "a"}), "it has no proper 'prompt'")],
 )
 def test_read_sidecar_refuses_other_files(tmp_path, content, message):
     path = tmp_path / "x.json"

@@ -58,6 +58,14 @@ def test_inspect_model_warns_of_another_scheduler_and_length(tiny_model, tmp_pat
     assert "beta_end 0.02 instead of 0.012" in scheduler
 
 
+@pytest.mark.parametrize("part", ["text_encoder/model", "motion/diffusion_pytorch_model"])
+def test_inspect_model_notices_a_file_that_ends_early(tiny_model, tmp_path, part):
+    file = shutil.copytree(tiny_model, tmp_path / "model") / f"{part}.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(InputError, match=f"{part}.safetensors is truncated"):
+        inspect_model(str(tmp_path / "model"))
+
+
 @pytest.mark.parametrize("content", [b"", b"\x10", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0[]", b"\x04\0\0\0\0\0\0\0null"])
 def test_inspect_model_refuses_a_broken_file(tiny_model, tmp_path, content):
     model = shutil.copytree(tiny_model, tmp_path / "model")
