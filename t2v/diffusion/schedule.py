@@ -126,8 +126,7 @@ class NoiseSchedule:
             if getattr(self, name) not in get_args(kind):
                 known = ", ".join(get_args(kind))
                 raise InputError(f"scheduler: unknown {name} {getattr(self, name)!r}; known are {known}")
-        if self.num_train_timesteps < 1:
-            raise InputError(f"scheduler: num_train_timesteps must be at least 1, got {self.num_train_timesteps}")
+        self._check_numbers()
         if self.trained_betas is not None and len(self.trained_betas) != self.num_train_timesteps:
             got = len(self.trained_betas)
             raise InputError(f"scheduler: {got} trained_betas for num_train_timesteps {self.num_train_timesteps}")
@@ -136,6 +135,19 @@ class NoiseSchedule:
                 "scheduler: zero terminal SNR with prediction_type 'epsilon' is singular (noise alone does not tell "
                 "the clean sample); use a v_prediction model or rescale_betas_zero_snr=false"
             )
+
+    def _check_numbers(self) -> None:
+        for name in ("beta_start", "beta_end", "clip_sample_range", "shift"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise InputError(f"scheduler: {name} must be a positive number, got {value!r}")
+        for name, least in (("num_train_timesteps", 1), ("steps_offset", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"scheduler: {name} must be at least {least}, a whole number, got {value!r}")
+        for beta in self.trained_betas or ():
+            if not isinstance(beta, int | float) or not 0 <= beta <= 1:
+                raise InputError(f"scheduler: trained_betas must be numbers from 0 to 1, got {beta!r}")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "NoiseSchedule":
@@ -153,7 +165,7 @@ class NoiseSchedule:
         names = [field.name for field in dataclasses.fields(cls)]
         known = {name: config[name] for name in names if config.get(name) is not None}
         if "trained_betas" in known:
-            known["trained_betas"] = tuple(float(beta) for beta in known["trained_betas"])
+            known["trained_betas"] = tuple(known["trained_betas"])
             known.setdefault("num_train_timesteps", len(known["trained_betas"]))
         for name, synonyms in _SYNONYMS.items():
             if name in known:

@@ -16,12 +16,14 @@ from torch.func import functional_call
 from t2v.errors import InputError
 from t2v.models.autoencoder_blocks import Decoder, Encoder
 from t2v.models.base import check_state_dict, load_config, load_state_dict, save_model
+from t2v.nn.init import init_parameters
 
 Network = Callable[[Tensor], Tensor]
 
 OLD_ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 OLD_ATTENTION_KEY = re.compile(r"^((?:en|de)coder\.mid_block\.attentions\.0\.)(query|key|value|proj_attn)\.")
 ATTENTION_WEIGHT = re.compile(r"^(?:en|de)coder\.mid_block\.attentions\.0\.to_(?:q|k|v|out\.0)\.weight$")
+COUNTS = ("in_channels", "out_channels", "layers_per_block", "latent_channels", "norm_num_groups")
 UNSUPPORTED_FIELDS = ("shift_factor", "latents_mean", "latents_std")
 
 
@@ -46,6 +48,7 @@ class AutoencoderConfig:
     mid_block_add_attention: bool = True
 
     def __post_init__(self) -> None:
+        self._check_counts()
         num_levels = len(self.block_out_channels)
         for name, wanted in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
             types = getattr(self, name) or (wanted,) * num_levels
@@ -62,6 +65,15 @@ class AutoencoderConfig:
                     f"autoencoder config: block_out_channels {list(self.block_out_channels)} must be multiples of "
                     f"norm_num_groups {self.norm_num_groups}"
                 )
+
+    def _check_counts(self) -> None:
+        widths = self.block_out_channels
+        if not isinstance(widths, tuple) or not widths:
+            raise InputError(f"autoencoder config: block_out_channels must be a list of widths, got {widths!r}")
+        values = [(name, getattr(self, name)) for name in COUNTS] + [("block_out_channels", width) for width in widths]
+        for name, value in values:
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"autoencoder config: {name} has {value!r}, expected positive integers")
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> Self:
@@ -285,12 +297,7 @@ class AutoencoderKL(nn.Module):
 
     def init_weights(self, generator: torch.Generator) -> None:
         """PyTorch's default initialisation of convolutions and matrices, drawn from `generator`."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                assert module.bias is not None
-                nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
-                bound = 1 / math.sqrt(module.weight[0].numel())
-                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+        init_parameters(self, generator)
 
     @torch.no_grad()
     def normalize_latents_(self, mean: Tensor, std: Tensor) -> None:

@@ -144,16 +144,22 @@ def load_components(
 
 def _check_index(folder: Path) -> None:
     index = load_json(folder / "model_index.json")
-    if (index.get("text_encoder_2") or [None])[-1] is not None:
+    if _class_in(index, "text_encoder_2") is not None:
         raise InputError(
             f"{folder} is a {index.get('_class_name')} with two text encoders: use Stable Diffusion 1 or 2"
         )
     for part, supported in CLASSES.items():
-        found = (index.get(part) or [None])[-1]
+        found = _class_in(index, part)
         if found != supported:
             raise InputError(
                 f"{folder / 'model_index.json'}: {part} is {found}, supported is {supported} (Stable Diffusion 1 or 2)"
             )
+
+
+def _class_in(index: Mapping[str, Any], part: str) -> Any:
+    """The class that a model_index.json opens a part with, [library, class]; None where it has none."""
+    entry = index.get(part)
+    return entry[-1] if isinstance(entry, list) and entry else entry
 
 
 def _motion_source(folder: Path, motion: str | None) -> Path | None:

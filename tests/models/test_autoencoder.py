@@ -158,6 +158,11 @@ def test_from_pretrained_names_a_key_that_does_not_fit(tmp_path):
         ({"norm_num_groups": 3}, "multiples of norm_num_groups 3"),
         ({"shift_factor": 0.1}, "shift_factor"),
         ({"latents_mean": [0.0] * 4}, "latents_mean"),
+        ({"block_out_channels": 8}, "block_out_channels must be a list of widths, got 8"),
+        ({"block_out_channels": []}, "block_out_channels must be a list of widths"),
+        ({"block_out_channels": [8, "16"]}, "block_out_channels has '16'"),
+        ({"layers_per_block": 0}, "layers_per_block has 0"),
+        ({"norm_num_groups": None}, "norm_num_groups has None"),
     ],
 )
 def test_config_refuses_what_is_not_supported(change, message):

@@ -173,6 +173,8 @@ def test_load_components_refuses_a_folder_of_pickles(model):
         ({"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}, "two text encoders"),
         ({"unet": ["diffusers", "UNet3DConditionModel"]}, "unet is UNet3DConditionModel, supported is"),
         ({"vae": None}, "vae is None"),
+        ({"vae": 5}, "vae is 5"),
+        ({"vae": []}, r"vae is \[\]"),
     ],
 )
 def test_load_components_refuses_other_families(model, change, message):
