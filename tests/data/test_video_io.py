@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2v.data.video_io import VideoReader, check_output, probe, read_frames, write_video
+from t2v.data.video_io import VideoReader, check_output, check_rate, probe, read_frames, write_video
 from t2v.data.video_io.reading import to_rgb
 from t2v.errors import InputError
 
@@ -399,6 +399,15 @@ def test_write_gif_refuses_a_rate_that_viewers_do_not_keep(tmp_path):
     with pytest.raises(InputError, match="at most 50 frames per second, got 60"):
         write_video(tmp_path / "a.gif", _gradient(2), 60)
     assert not list(tmp_path.iterdir())
+
+
+def test_check_rate_refuses_before_there_are_frames():
+    check_rate("a.gif", 50)
+    check_rate("a.mp4", 60)
+    with pytest.raises(InputError, match="at most 50 frames per second, got 60"):
+        check_rate("a.GIF", 60)
+    with pytest.raises(InputError, match="fps must be above 0, got 0"):
+        check_rate("a.mp4", 0)
 
 
 def test_check_output_refuses_what_cannot_be_written(tmp_path):

@@ -59,8 +59,7 @@ def write_video(
     """
     path = Path(path)
     check_output(path, overwrite=overwrite)
-    if not fps > 0:
-        raise InputError(f"fps must be above 0, got {fps}")
+    check_rate(path, fps)
     rate = Fraction(fps).limit_denominator(100_000)
     frames = _checked(frames)
     target = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
@@ -111,6 +110,16 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> None:
             return
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists; choose another name or overwrite it (--overwrite)")
+
+
+def check_rate(path: str | Path, fps: float | Fraction) -> None:
+    """Raise InputError for frames per second that the format of `path` cannot hold, before there are frames."""
+    if not fps > 0:
+        raise InputError(f"fps must be above 0, got {fps}")
+    if Path(path).suffix.lower() == ".gif" and fps > _MAX_GIF_RATE:
+        raise InputError(
+            f"a GIF shows at most {_MAX_GIF_RATE} frames per second, got {float(fps):g}; use .mp4 or .webp"
+        )
 
 
 def _move_into_place(source: Path, path: Path) -> None:
@@ -190,10 +199,6 @@ def _encode(
 
 def _write_gif(target: Path, frames: Iterator[np.ndarray], rate: Fraction) -> None:
     """Durations in whole ticks whose sum stays within half a tick of the true time."""
-    if rate > _MAX_GIF_RATE:
-        raise InputError(
-            f"a GIF shows at most {_MAX_GIF_RATE} frames per second, got {float(rate):g}; use .mp4 or .webp"
-        )
     video = np.stack(list(frames))
     times = [round(index * 1000 / _GIF_TICK / rate) for index in range(len(video) + 1)]
     durations = [(after - before) * _GIF_TICK for before, after in pairwise(times)]
