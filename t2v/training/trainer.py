@@ -130,6 +130,8 @@ class Trainer:
     def run(self) -> Outcome:
         """Train to the end, or until asked to stop; either way a checkpoint and the exported model are written."""
         config = self.config
+        if config.compile:
+            self._warm_up()
         self._started = time.perf_counter()
         with self._signals():
             for batch in self._batches():
@@ -162,6 +164,16 @@ class Trainer:
         )
         for batch in loader:
             yield send_to_device(batch, self.accelerator.device, non_blocking=True)
+
+    def _warm_up(self) -> None:
+        """Compile what the first and the last step run, before the clock starts; nothing is learned."""
+        state = {name: tensor.clone() for name, tensor in self.objective.state().items()}
+        batch = next(self._batches())
+        for progress in (0.0, 1.0):
+            loss, _ = self.objective.loss(self.network, batch, progress)
+            self.accelerator.backward(loss)
+            self.optimizer.zero_grad()
+        self.objective.load_state(state)
 
     def _step(self, batch: Batch) -> None:
         optim = self.config.optim

@@ -120,6 +120,19 @@ def test_trainer_reads_data_in_worker_processes_to_the_same_result(configure: Co
     assert all(torch.equal(tensor, results[1][name]) for name, tensor in results[0].items())
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_run_learns_nothing_while_it_compiles(
+    stage: str, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda network: network)
+    for compiled in ("false", "true"):
+        options = ("max_steps=2", "diffusion.kl_target=1") if stage == "autoencoder" else ("max_steps=2",)
+        Trainer(configure(stage, f"compile={compiled}", f"output_dir={tmp_path / compiled}", *options)).run()
+    plain, compiled_run = tensors_below(tmp_path / "false"), tensors_below(tmp_path / "true")
+    assert plain.keys() == compiled_run.keys()
+    assert all(torch.equal(tensor, compiled_run[name]) for name, tensor in plain.items())
+
+
 def test_means_average_since_the_last_call() -> None:
     means = Means()
     for value in (1.0, 3.0):
