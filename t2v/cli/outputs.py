@@ -13,6 +13,7 @@ from t2v.errors import InputError
 
 DEFAULT_FOLDER = Path("outputs")
 _RECORD_TYPES = {"file": str, "prompt": str, "seed": int, "settings": dict, "model": str, "device": str, "dtype": str}
+_OPTIONAL_TYPES = {"motion": str | None, "threads": int, "weights_sha256": str}
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,14 @@ def read_sidecar(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:
         raise InputError(f"{path} is not the .json that t2v writes beside a video") from None
-    for key, kind in _RECORD_TYPES.items():
-        if not isinstance(metadata, dict) or not isinstance(metadata.get(key), kind):
+    record = metadata if isinstance(metadata, dict) else {}
+    kinds = _RECORD_TYPES | {key: kind for key, kind in _OPTIONAL_TYPES.items() if key in record}
+    for key, kind in kinds.items():
+        if not isinstance(record.get(key), kind):
             raise InputError(f"{path} is not the .json that t2v writes beside a video: it has no proper {key!r}")
-    return metadata
+    if record.get("threads", 1) < 1:
+        raise InputError(f"{path}: threads must be at least 1, got {record['threads']}")
+    return record
 
 
 def check_folder(path: Path, overwrite: bool) -> None:
@@ -125,5 +130,7 @@ def check_folder(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists; choose another --output or add --overwrite")
     parent = next(folder for folder in path.absolute().parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+    if not parent.is_dir():
+        raise InputError(f"cannot write {path}: {parent} is a file")
+    if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"cannot write {path}: no permission to write in {parent}")

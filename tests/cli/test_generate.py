@@ -183,6 +183,12 @@ def check_refused(done, message, folder):
     assert not [path for path in tree(folder) if path.endswith((".mp4", ".webp", "outputs")) and path != "mine.mp4"]
 
 
+def test_generate_refuses_a_rate_that_a_gif_cannot_hold_before_the_work(t2v_command, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(TextToVideoPipeline, "_make", None)
+    done = t2v_command("generate", "a cat", "--model", tiny_model, "--fps", 60, "-o", "x.gif")
+    check_refused(done, "a GIF shows at most 50 frames per second, got 60", tmp_path)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_generate_refuses_cuda_where_there_is_none(t2v_command, tiny_model, tmp_path):
     done = t2v_command("generate", "a", "--model", tiny_model, "--device", "cuda")

@@ -3,7 +3,17 @@ from pathlib import Path
 
 import pytest
 
-from t2v.cli.outputs import Job, check_jobs, plan_jobs, read_prompts, read_sidecar, repeat_path, slug, write_sidecar
+from t2v.cli.outputs import (
+    Job,
+    check_folder,
+    check_jobs,
+    plan_jobs,
+    read_prompts,
+    read_sidecar,
+    repeat_path,
+    slug,
+    write_sidecar,
+)
 from t2v.errors import InputError
 
 RECORD = {
@@ -114,6 +124,28 @@ def test_read_sidecar_refuses_other_files(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(InputError, match=message):
         read_sidecar(path)
+
+
+def test_check_folder_refuses_a_folder_inside_a_file(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(InputError, match=r"a\.mp4 is a file"):
+        check_folder(tmp_path / "a.mp4" / "motion", overwrite=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": "3"}, "no proper 'seed'"),
+        ({"settings": []}, "no proper 'settings'"),
+        ({"motion": 5}, "no proper 'motion'"),
+        ({"threads": "2"}, "no proper 'threads'"),
+        ({"threads": 0}, "threads must be at least 1, got 0"),
+    ],
+)
+def test_read_sidecar_refuses_values_of_the_wrong_kind(tmp_path, change, message):
+    (tmp_path / "x.json").write_text(json.dumps({**RECORD, "motion": None, "threads": 2, **change}))
+    with pytest.raises(InputError, match=message):
+        read_sidecar(tmp_path / "x.json")
 
 
 def test_repeat_path_keeps_the_format():
