@@ -111,6 +111,7 @@ def test_trainer_refuses_what_the_machine_lacks(configure: Configure, override: 
         Trainer(configure("image", override))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader")
 def test_trainer_reads_data_in_worker_processes_to_the_same_result(configure: Configure, tmp_path: Path) -> None:
     results = []
     for workers in (0, 2):
