@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import datetime
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -57,13 +58,16 @@ def benchmark(function: Benchmark) -> Benchmark:
 
 
 def measure(name: str, case: Case, rounds: int) -> list[Row]:
-    """Run every function once per round, in turn, after one unmeasured round."""
+    """Run every function once per round, in another order each time, after one unmeasured round."""
+    order = list(case.functions)
+    shuffle = random.Random(0).shuffle
     wall: dict[str, list[float]] = {function: [] for function in case.functions}
     cpu: dict[str, list[float]] = {function: [] for function in case.functions}
     for i in range(rounds + 1):
-        for function, call in case.functions.items():
+        shuffle(order)  # what ran before leaves its mark on caches and the heap
+        for function in order:
             start, cpu_start = time.perf_counter(), time.process_time()
-            call()
+            case.functions[function]()
             if i > 0:
                 wall[function].append(time.perf_counter() - start)
                 cpu[function].append(time.process_time() - cpu_start)
