@@ -48,7 +48,7 @@ def test_inflate_refuses_to_replace_motion(t2v_command, tiny_image_model, tmp_pa
 def test_inflate_refuses_bad_input(t2v_command, tiny_image_model, tmp_path):
     for arguments, message in (
         (("nowhere", "-o", "x"), "no model at nowhere"),
-        ((tiny_image_model, "-o", "x", "--num-frames", 0), "num_frames must be positive"),
+        ((tiny_image_model, "-o", "x", "--num-frames", 0), "num_frames must be a positive integer, got 0"),
         ((tiny_image_model, "-o", "x", "--fps", 0), "fps must be positive"),
     ):
         done = t2v_command("inflate", *arguments)
