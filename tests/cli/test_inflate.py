@@ -49,7 +49,7 @@ def test_inflate_refuses_bad_input(t2v_command, tiny_image_model, tmp_path):
     for arguments, message in (
         (("nowhere", "-o", "x"), "no model at nowhere"),
         ((tiny_image_model, "-o", "x", "--num-frames", 0), "num_frames must be a positive integer, got 0"),
-        ((tiny_image_model, "-o", "x", "--fps", 0), "fps must be positive"),
+        ((tiny_image_model, "-o", "x", "--fps", 0), "fps must be a positive number, got 0"),
     ):
         done = t2v_command("inflate", *arguments)
         assert done.code == 2 and message in done.err and done.err.count("\n") == 1
