@@ -55,16 +55,20 @@ class Canvas:
         self.image.paste(Image.fromarray(np.repeat(rows, self.image.width, axis=1)))
 
     def rectangle(self, x: float, y: float, width: float, height: float, fill: Color) -> None:
+        """Fill a rectangle whose upper left corner is (x, y)."""
         self.draw.rectangle(self._scaled([(x, y), (x + width, y + height)]), fill=fill)
 
     def ellipse(self, x: float, y: float, radius_x: float, radius_y: float, fill: Color) -> None:
+        """Fill an ellipse around (x, y)."""
         box = self._scaled([(x - radius_x, y - radius_y), (x + radius_x, y + radius_y)])
         self.draw.ellipse(box, fill=fill)
 
     def circle(self, x: float, y: float, radius: float, fill: Color) -> None:
+        """Fill a circle around (x, y)."""
         self.ellipse(x, y, radius, radius, fill)
 
     def polygon(self, points: Sequence[Point], fill: Color) -> None:
+        """Fill a polygon with these corners."""
         self.draw.polygon(self._scaled(points), fill=fill)
 
     def arch(self, x: float, y: float, radius: float, width: float, fill: Color) -> None:
@@ -73,6 +77,7 @@ class Canvas:
         self.draw.arc(box, 180, 360, fill=fill, width=round(width * self.k))
 
     def line(self, points: Sequence[Point], fill: Color, width: float) -> None:
+        """Draw a line through the points, at least one pixel wide."""
         self.draw.line(self._scaled(points), fill=fill, width=max(1, round(width * self.k)), joint="curve")
 
     def ground(self, y: float, fill: Color, wave: float = 0.0, length: float = 60.0) -> None:

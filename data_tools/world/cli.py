@@ -63,7 +63,17 @@ def images(
     from data_tools.world.generate import WorldConfig
 
     config = WorldConfig(
-        output, num, seed, preset, held_out, True, labels, size, _cores(workers), backgrounds, overwrite
+        output=output,
+        num=num,
+        seed=seed,
+        preset=preset,
+        held_out=held_out,
+        captions=True,
+        labels=labels,
+        size=size,
+        workers=_cores(workers),
+        num_backgrounds=backgrounds,
+        overwrite=overwrite,
     )
     _run("images", config, font)
 
@@ -86,9 +96,18 @@ def clips(
     """Clips of 4 to 6 s at 24 fps, without captions: mp4 files and manifest.parquet."""
     from data_tools.world.generate import WorldConfig
 
-    captions = captions or held_out
     config = WorldConfig(
-        output, num, seed, preset, held_out, captions, labels, size, _cores(workers), backgrounds, overwrite
+        output=output,
+        num=num,
+        seed=seed,
+        preset=preset,
+        held_out=held_out,
+        captions=captions or held_out,
+        labels=labels,
+        size=size,
+        workers=_cores(workers),
+        num_backgrounds=backgrounds,
+        overwrite=overwrite,
     )
     _run("clips", config, font)
 
