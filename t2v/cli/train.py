@@ -18,6 +18,8 @@ app = typer.Typer(add_completion=False)
 
 
 class Stage(StrEnum):
+    """What can be trained, in the order of a model made from nothing."""
+
     AUTOENCODER = "autoencoder"
     IMAGE = "image"
     TEMPORAL = "temporal"

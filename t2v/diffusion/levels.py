@@ -22,6 +22,7 @@ class Levels:
 
     @property
     def num_steps(self) -> int:
+        """Steps from the first level to the last: n."""
         return len(self.timesteps)
 
 

@@ -112,6 +112,7 @@ class DiagonalGaussian:
 
     @property
     def std(self) -> Tensor:
+        """Standard deviations, of the shape of `mean`."""
         return torch.exp(0.5 * self.logvar)
 
     def sample(self, generator: torch.Generator) -> Tensor:
@@ -120,6 +121,7 @@ class DiagonalGaussian:
         return self.mean + self.std * noise.to(self.mean.device)
 
     def mode(self) -> Tensor:
+        """The most likely latents: `mean`."""
         return self.mean
 
     def kl(self) -> Tensor:

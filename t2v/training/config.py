@@ -23,6 +23,8 @@ class Section(BaseModel):
 
 
 class OptimConfig(Section):
+    """The optimizer, its learning rate over the run, and the moving average of the weights."""
+
     optimizer: Literal["adamw", "muon"] = "adamw"
     muon_learning_rate: float = Field(default=1e-2, gt=0)  # of the weights that muon orthogonalises
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -41,6 +43,8 @@ class OptimConfig(Section):
 
 
 class DataConfig(Section):
+    """What every stage says of its data."""
+
     path: str | None = None  # a folder of files, or a folder with a manifest; --data
     resolution: int = Field(default=128, ge=8)
     num_workers: int = Field(default=0, ge=0)
@@ -49,12 +53,16 @@ class DataConfig(Section):
 
 
 class StillsConfig(DataConfig):
+    """Pictures without captions: the data of the autoencoder."""
+
     cache: Literal["memory", "device", "none"] = "memory"  # where the decoded uint8 pixels live; none: decode again
     max_cache_gb: float = Field(default=12.0, gt=0)  # above it, the cache is "none"
     crop_size: int | None = Field(default=None, ge=8)  # random crops of each image; null: the whole image
 
 
 class CaptionedConfig(DataConfig):
+    """Pictures with captions: the data of the image model."""
+
     cache_dir: str | None = None  # of latents; null: OUTPUT_DIR/cache
     cache_device: bool = False  # latents live on the training device
     latents: Literal["mode", "sample"] = "sample"
@@ -63,6 +71,8 @@ class CaptionedConfig(DataConfig):
 
 
 class ClipsConfig(DataConfig):
+    """Videos without captions: the data of the temporal layers."""
+
     cache_dir: str | None = None
     cache_device: bool = False
     cache_fps: float | None = Field(default=None, gt=0)  # frames kept a second; null: every frame
@@ -84,6 +94,8 @@ class ClipsConfig(DataConfig):
 
 
 class AutoencoderSection(Section):
+    """Shape of a new autoencoder, in the words of its `config.json`."""
+
     block_out_channels: tuple[int, ...] = (32, 64, 128, 128)
     layers_per_block: int = Field(default=1, ge=1)
     latent_channels: int = Field(default=4, ge=1)
@@ -92,6 +104,8 @@ class AutoencoderSection(Section):
 
 
 class TextEncoderSection(Section):
+    """Shape of a new text encoder and its tokenizer."""
+
     vocab_size: int = Field(default=4096, ge=600)
     max_length: int = Field(default=24, ge=4)
     hidden_size: int = Field(default=192, ge=8)
@@ -100,6 +114,8 @@ class TextEncoderSection(Section):
 
 
 class UNetSection(Section):
+    """Shape of a new image U-Net."""
+
     block_out_channels: tuple[int, ...] = (128, 192, 256)
     layers_per_block: int = Field(default=1, ge=1)
     cross_attention_levels: tuple[bool, ...] = (True, True, True)  # which levels have attention blocks
@@ -108,12 +124,16 @@ class UNetSection(Section):
 
 
 class ImageModelSection(Section):
+    """The image model: what it is built on, and its new networks."""
+
     base: str | None = None  # folder with the trained autoencoder (vae/); --model
     text_encoder: TextEncoderSection = TextEncoderSection()
     unet: UNetSection = UNetSection()
 
 
 class TemporalModelSection(Section):
+    """The temporal layers, and the image model that they are added to."""
+
     base: str | None = None  # the text-to-image model folder; --model
     fps: float = Field(default=8.0, gt=0)  # frame rate that the model assumes when none is asked for
     num_attention_heads: int | None = None  # of the temporal attention; null: that of the base's levels
@@ -138,11 +158,15 @@ class ReconstructionConfig(Section):
 
 
 class WeightingConfig(Section):
+    """How the diffusion loss weighs the noise levels."""
+
     weighting: Literal["none", "min_snr", "min_snr_plus_one"] = "min_snr_plus_one"
     snr_gamma: float = Field(default=5.0, gt=0)
 
 
 class DiffusionConfig(WeightingConfig):
+    """Noise schedule and loss of the image model, in the words of `scheduler_config.json`."""
+
     num_train_timesteps: int = Field(default=1000, ge=1)
     beta_start: float = 0.00085
     beta_end: float = 0.012
@@ -156,6 +180,8 @@ class DiffusionConfig(WeightingConfig):
 
 
 class ValidationConfig(Section):
+    """Pictures that are made along the way, to look at."""
+
     prompts: tuple[str, ...] = ()
     sampler: str = "ddim"
     num_inference_steps: int = Field(default=25, ge=1)
@@ -164,6 +190,8 @@ class ValidationConfig(Section):
 
 
 class VideoValidationConfig(ValidationConfig):
+    """Videos that are made along the way, to look at."""
+
     fps: float = Field(default=8.0, gt=0)
 
 
@@ -194,6 +222,8 @@ class TrainConfig(BaseModel):
 
 
 class AutoencoderTrainConfig(TrainConfig):
+    """Settings of `t2v train autoencoder`."""
+
     stage: ClassVar[Stage] = "autoencoder"
     output_dir: str = "runs/autoencoder"
     data: StillsConfig = StillsConfig()
@@ -202,6 +232,8 @@ class AutoencoderTrainConfig(TrainConfig):
 
 
 class ImageTrainConfig(TrainConfig):
+    """Settings of `t2v train image`."""
+
     stage: ClassVar[Stage] = "image"
     output_dir: str = "runs/image"
     data: CaptionedConfig = CaptionedConfig()
@@ -211,6 +243,8 @@ class ImageTrainConfig(TrainConfig):
 
 
 class TemporalTrainConfig(TrainConfig):
+    """Settings of `t2v train temporal`."""
+
     stage: ClassVar[Stage] = "temporal"
     output_dir: str = "runs/temporal"
     data: ClipsConfig = ClipsConfig()
