@@ -13,6 +13,8 @@ from t2v.models.unet import VideoUNetConfig
 from t2v.pipelines.settings import GenerationSettings
 
 PROCESS_BYTES = 500 * 2**20  # interpreter and libraries
+MAX_WHOLE_SIDE = 96  # latent positions along a side; larger frames are decoded in tiles
+TILE_SIZE = 64  # latent positions along a side of a tile
 LESS_MEMORY = "lower --num-frames, --height and --width, or --chunk-size, or use --dtype bf16"
 
 
@@ -42,10 +44,12 @@ def estimate_memory(
 
     With n tokens of c channels at a level of the U-Net, its skip connections hold (layers + 1) n c values each, and the
     layer at work at most 14 n c: the gated feed-forward (12) with its input and residual. Guidance doubles both. The
-    decoder's last level holds, for each frame of a chunk, three tensors of its first width and one of its second.
+    decoder's last level holds, for each frame of a chunk, or a tile of it, three tensors of its first width and one of
+    its second.
     """
     size = settings.height * settings.width
-    latent_size = size // 4 ** (len(autoencoder.block_out_channels) - 1)
+    factor = 2 ** (len(autoencoder.block_out_channels) - 1)
+    latent_size = size // factor**2
     levels = [
         settings.num_frames * (latent_size // 4**level) * channels
         for level, channels in enumerate(unet.block_out_channels)
@@ -53,13 +57,20 @@ def estimate_memory(
     skips = sum((unet.layers_per_block + 1) * values for values in levels)
     branches = 1 if settings.guidance_scale == 1 else 2
     first, second = (*autoencoder.block_out_channels, autoencoder.block_out_channels[-1])[:2]
-    decode = min(settings.chunk_size, settings.num_frames) * size * (3 * first + second)
+    tile = decoder_tile(settings, factor)
+    at_once = size if tile is None else min(settings.height, tile * factor) * min(settings.width, tile * factor)
+    decode = min(settings.chunk_size, settings.num_frames) * at_once * (3 * first + second)
     return MemoryEstimate(
         weights=num_parameters * bytes_per_value,
         denoise=branches * (skips + 14 * max(levels)) * bytes_per_value,
         decode=decode * bytes_per_value,
         frames=settings.num_frames * size * 3 * 5,  # float32 from the decoder and the bytes made of it
     )
+
+
+def decoder_tile(settings: GenerationSettings, factor: int) -> int | None:
+    """Side of the decoder's tiles in latent positions of `factor` pixels; None: frames are decoded whole."""
+    return TILE_SIZE if max(settings.height, settings.width) > MAX_WHOLE_SIDE * factor else None
 
 
 def total_memory(device: torch.device) -> int:

@@ -24,7 +24,7 @@ from t2v.models.text_encoder import unseen_words
 from t2v.pipelines.advice import memory_advice, word_advice
 from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
 from t2v.pipelines.inspection import default_settings, motion_warnings
-from t2v.pipelines.memory import MemoryEstimate, estimate_memory, explain_out_of_memory, total_memory
+from t2v.pipelines.memory import MemoryEstimate, decoder_tile, estimate_memory, explain_out_of_memory, total_memory
 from t2v.pipelines.settings import GenerationOptions, GenerationSettings, check_prompt, check_seed
 from t2v.pipelines.video import Video
 
@@ -186,7 +186,8 @@ class TextToVideoPipeline:
     def _decode(self, latents: Tensor, settings: GenerationSettings) -> NDArray[np.uint8]:
         """Frames (F, H, W, 3) of latents (1, C, F, h, w)."""
         z = (latents / self.autoencoder.config.scaling_factor).to(self.dtype)
-        video = self.autoencoder.decode(z, chunk_size=settings.chunk_size)[0].float()
+        tile = decoder_tile(settings, self.autoencoder.downsample_factor)
+        video = self.autoencoder.decode(z, chunk_size=settings.chunk_size, tile_size=tile)[0].float()
         if not torch.isfinite(video).all():
             raise InputError(f"the model overflowed in {dtype_name(self.dtype)}: use --dtype fp32")
         frames = ((video + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

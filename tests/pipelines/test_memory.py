@@ -4,7 +4,14 @@ import torch
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderConfig
 from t2v.models.unet import VideoUNetConfig
-from t2v.pipelines.memory import MemoryEstimate, estimate_memory, explain_out_of_memory, format_bytes, total_memory
+from t2v.pipelines.memory import (
+    MemoryEstimate,
+    decoder_tile,
+    estimate_memory,
+    explain_out_of_memory,
+    format_bytes,
+    total_memory,
+)
 from t2v.pipelines.settings import GenerationSettings
 
 UNET = VideoUNetConfig(block_out_channels=(320, 640, 1280, 1280), cross_attention_dim=768)
@@ -23,6 +30,20 @@ def test_estimate_memory_halves_without_guidance_and_in_half_precision():
 def test_estimate_memory_of_stable_diffusion_is_plausible():
     estimate = estimate_memory(UNET, AUTOENCODER, GenerationSettings(), 1_500_000_000, 2)
     assert 4e9 < estimate.total < 16e9  # what such models are known to take on a GPU
+
+
+@pytest.mark.parametrize(("height", "width", "tile"), [(768, 768, None), (776, 512, 64), (512, 776, 64)])
+def test_decoder_tile_is_for_large_frames_alone(height, width, tile):
+    assert decoder_tile(GenerationSettings(height=height, width=width), 8) == tile
+
+
+def test_estimate_memory_decodes_large_frames_by_the_tile():
+    whole, tall, large = (
+        estimate_memory(UNET, AUTOENCODER, GenerationSettings(height=height, width=width), 10**9, 4)
+        for height, width in ((512, 512), (1024, 256), (1024, 1024))
+    )
+    assert large.decode == whole.decode == 2 * tall.decode
+    assert large.frames == 4 * whole.frames
 
 
 def test_total_is_the_larger_stage_with_what_stays():

@@ -8,6 +8,7 @@ import t2v
 from t2v.diffusion.guidance import classifier_free_guidance
 from t2v.diffusion.sampling import sample
 from t2v.errors import InputError
+from t2v.models.autoencoder import AutoencoderKL
 
 PROMPT = "a robot dancing in times square"
 
@@ -74,6 +75,24 @@ def test_negative_prompt_does_nothing_without_guidance(pipe):
 def test_chunk_size_does_not_change_the_picture(pipe, chunk_size):
     whole, chunked = pipe(PROMPT), pipe(PROMPT, chunk_size=chunk_size)
     assert np.abs(whole.frames.astype(int) - chunked.frames).max() <= 1
+
+
+def test_large_frames_are_decoded_in_tiles(pipe, monkeypatch):
+    tiles = []
+    decode = AutoencoderKL.decode
+
+    def spy(self, z, chunk_size=8, tile_size=None):
+        tiles.append(tile_size)
+        return decode(self, z, chunk_size, tile_size)
+
+    monkeypatch.setattr(AutoencoderKL, "decode", spy)
+    whole = pipe(PROMPT, width=48)
+    monkeypatch.setattr("t2v.pipelines.memory.MAX_WHOLE_SIDE", 11)
+    monkeypatch.setattr("t2v.pipelines.memory.TILE_SIZE", 8)
+    tiled = pipe(PROMPT, width=48)
+    assert tiles == [None, 8]
+    assert tiled.frames.shape == whole.frames.shape == (4, 32, 48, 3)
+    assert not np.array_equal(tiled.frames, whole.frames)
 
 
 def test_callback_sees_every_step_and_the_video_at_last(pipe):
