@@ -8,11 +8,6 @@ from torch import Tensor
 Generators = torch.Generator | Sequence[torch.Generator]
 
 
-def seeded_generators(seed: int, count: int) -> list[torch.Generator]:
-    """One CPU generator per video; video i has seed + i, so it is the same alone and in any batch."""
-    return [torch.Generator().manual_seed(seed + index) for index in range(count)]
-
-
 def randn(shape: Sequence[int], generator: Generators) -> Tensor:
     """Standard normal numbers of `shape` (B, ...), fp32 on the CPU.
 
