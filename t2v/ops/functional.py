@@ -118,7 +118,7 @@ def group_norm(
     """GroupNorm with the statistics of each frame on its own: (B*F, C, H, W), channels_last -> the same.
 
     The CPU's kernel keeps the layout, but for narrow groups in half precision and small feature maps it is two to three
-    times slower than on contiguous copies, its backward up to 25 times. PyTorch's CUDA kernel answers in another layout.
+    times slower than on contiguous copies, its backward up to 25 times. The CUDA kernel answers in another layout.
     """
     narrow = images.shape[1] < NARROW_GROUP * num_groups
     if narrow and images.device.type == "cpu" and images.dtype.itemsize == 2:
