@@ -3,7 +3,7 @@
 from t2v.data.video_io.info import VideoInfo
 from t2v.data.video_io.pictures import PICTURE_SUFFIXES, natural_key, read_picture
 from t2v.data.video_io.reading import VideoReader, probe, read_frames
-from t2v.data.video_io.writing import VIDEO_SUFFIXES, EncodeOptions, check_output, check_rate, write_video
+from t2v.data.video_io.writing import VIDEO_SUFFIXES, EncodeOptions, check_output, check_parent, check_rate, write_video
 
 __all__ = [
     "PICTURE_SUFFIXES",
@@ -12,6 +12,7 @@ __all__ = [
     "VideoInfo",
     "VideoReader",
     "check_output",
+    "check_parent",
     "check_rate",
     "natural_key",
     "probe",

@@ -96,10 +96,7 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> None:
     if path.suffix and path.suffix.lower() not in VIDEO_SUFFIXES:
         known = ", ".join(VIDEO_SUFFIXES)
         raise InputError(f"cannot write {path.name}: unknown format {path.suffix!r}; use {known}, or none for PNGs")
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: the folder {path.parent} does not exist")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write {path}: no permission to write in {path.parent}")
+    check_parent(path)
     if path.exists() and path.is_dir() == bool(path.suffix):
         raise InputError(f"cannot write {path}: it is a {'folder' if path.is_dir() else 'file'}")
     if path.is_dir():
@@ -110,6 +107,14 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> None:
             return
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists; choose another name or overwrite it (--overwrite)")
+
+
+def check_parent(path: Path) -> None:
+    """Raise InputError unless the folder that `path` is to lie in is there and lets files be made."""
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: the folder {path.parent} does not exist")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write {path}: no permission to write in {path.parent}")
 
 
 def check_rate(path: str | Path, fps: float | Fraction) -> None:
