@@ -1,6 +1,5 @@
 """`t2v evaluate`: measure what a model makes."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,33 +60,27 @@ def motion(
     Actors are found by matching their pictures, and for comparison by the centroid of what moves. The rendered clips
     are measured at the same frames and rate, so they show what the measures can reach.
     """
+    from t2v.cli.outputs import check_file
     from t2v.cli.progress import Reporter
     from t2v.evaluation.labelled_clips import ActorPictures, balanced, labelled_clips
     from t2v.models.base import save_json
 
-    _check_output(output, ".json", overwrite)
+    check_file(output, ".json", overwrite)
     clips, pictures = labelled_clips(data), ActorPictures(sprites)
     pictures.check(clips)
-    settings = _given(
-        num_frames=num_frames,
-        fps=fps,
-        num_inference_steps=num_inference_steps,
-        sampler=sampler,
-        guidance_scale=guidance_scale,
-    )
     captions = balanced(clips, num_videos)
     reporter = Reporter(quiet)
     with reporter.stage("measuring motion"):
         from t2v.evaluation.motion_report import MotionRequest, evaluate_motion
         from t2v.pipelines.settings import GenerationSettings, check_seed
 
-        checked = GenerationSettings.check_options(settings, "the command line")
+        settings = _settings(num_frames, fps, num_inference_steps, sampler, guidance_scale)
         check_seed(seed, max(1, len(captions)))
         pipe = _load(model, motion, device, dtype) if captions else None
         defaults = GenerationSettings() if pipe is None else pipe.defaults
-        shape = checked.get("num_frames", defaults.num_frames), checked.get("fps", defaults.fps)
+        shape = settings.get("num_frames", defaults.num_frames), settings.get("fps", defaults.fps)
         request = MotionRequest(clips, pictures, *shape)
-        report = evaluate_motion(request, captions, pipe, checked, seed, reporter.step)
+        report = evaluate_motion(request, captions, pipe, settings, seed, reporter.step)
     save_json(output, {**report, "protocol": {"data": str(data), "sprites": str(sprites), **report["protocol"]}})
     _print(report)
     print(output)
@@ -114,56 +107,51 @@ def sheet(
     quiet: options.Quiet = False,
 ) -> None:
     """Draw a contact sheet: one row of frames per prompt, or per clip of a folder."""
+    from t2v.cli.outputs import check_file
     from t2v.cli.progress import Reporter
     from t2v.errors import InputError
     from t2v.evaluation.sheet import contact_sheet, save_png, strip
-    from t2v.pipelines.settings import GenerationSettings
 
     if (prompts is None) == (clips is None):
         raise InputError("give either --prompts FILE or --clips FOLDER")
-    _check_output(output, ".png", overwrite)
-    settings = _given(
+    check_file(output, ".png", overwrite)
+    settings = _settings(num_frames, fps, num_inference_steps, sampler, guidance_scale)
+    reporter = Reporter(quiet)
+    with reporter.stage("drawing"):
+        if clips is not None:
+            rows = _clip_rows(clips, num_clips, settings)
+        else:
+            assert prompts is not None
+            rows = _video_rows(prompts, _load(model, motion, device, dtype), seed, settings, reporter)
+        drawn = [(caption, strip(video, frames)) for caption, video in rows]
+    save_png(contact_sheet(*zip(*drawn, strict=True)), output)
+    print(output)
+
+
+def _settings(
+    num_frames: int | None,
+    fps: float | None,
+    num_inference_steps: int | None,
+    sampler: str | None,
+    guidance_scale: float | None,
+) -> "GenerationOptions":
+    """The settings that were given, checked."""
+    from t2v.pipelines.settings import GenerationSettings
+
+    given = options.given(
         num_frames=num_frames,
         fps=fps,
         num_inference_steps=num_inference_steps,
         sampler=sampler,
         guidance_scale=guidance_scale,
     )
-    checked = GenerationSettings.check_options(settings, "the command line")
-    reporter = Reporter(quiet)
-    with reporter.stage("drawing"):
-        if clips is not None:
-            rows = _clip_rows(clips, num_clips, checked)
-        else:
-            assert prompts is not None
-            rows = _video_rows(prompts, _load(model, motion, device, dtype), seed, checked, reporter)
-        drawn = [(caption, strip(video, frames)) for caption, video in rows]
-    save_png(contact_sheet(*zip(*drawn, strict=True)), output)
-    print(output)
-
-
-def _given(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
+    return GenerationSettings.check_options(given, "the command line")
 
 
 def _load(model: str | None, motion: Path | None, device: str | None, dtype: str | None) -> "TextToVideoPipeline":
     from t2v.pipelines.text_to_video import load
 
     return load(model or "mini", device or "auto", dtype or "auto", None if motion is None else str(motion))
-
-
-def _check_output(path: Path, suffix: str, overwrite: bool) -> None:
-    """Refuse before the work, not after."""
-    from t2v.errors import InputError
-
-    if path.suffix.lower() != suffix:
-        raise InputError(f"cannot write {path.name}: the output is a {suffix} file")
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: the folder {path.parent} does not exist")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write {path}: no permission to write in {path.parent}")
-    if path.exists() and (path.is_dir() or not overwrite):
-        raise InputError(f"{path} exists; choose another --output or add --overwrite")
 
 
 def _video_rows(

@@ -82,7 +82,7 @@ def generate(
     from t2v.pipelines.settings import GenerationSettings, check_seed
 
     record = read_sidecar(from_) if from_ is not None else {}
-    given = _given(
+    given = options.given(
         num_frames=num_frames,
         fps=fps,
         height=height,
@@ -101,16 +101,11 @@ def generate(
     if output is None and from_ is not None:
         output = repeat_path(from_, record)
     jobs = plan_jobs(texts, seed, num_videos, output)
-    check_jobs(jobs, overwrite)
+    check_jobs(jobs, overwrite, preview)
     source = _source(
-        record, _given(model=model, motion=None if motion is None else str(motion), device=device, dtype=dtype)
+        record, options.given(model=model, motion=None if motion is None else str(motion), device=device, dtype=dtype)
     )
     _run(jobs, source, settings, _Show(preview, as_json, overwrite), Reporter(quiet))
-
-
-def _given(**values: Any) -> dict[str, Any]:
-    """The options that were given a value."""
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _prompts(prompt: str | None, prompts_file: Path | None, record: dict[str, Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """The options that commands share, each with its one explanation."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,3 +50,8 @@ Preview = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the results.")]
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """The options that were given a value."""
+    return {name: value for name, value in values.items() if value is not None}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from t2v.data.video_io import check_output
+from t2v.data.video_io import check_output, check_parent
 from t2v.errors import InputError
 
 DEFAULT_FOLDER = Path("outputs")
@@ -81,15 +81,15 @@ def plan_jobs(prompts: list[str], seed: int, num_videos: int, output: Path | Non
     return jobs
 
 
-def check_jobs(jobs: list[Job], overwrite: bool) -> None:
+def check_jobs(jobs: list[Job], overwrite: bool, preview: bool = False) -> None:
     """Raise InputError if any of the files cannot be written or would replace another; writes nothing."""
     for job in jobs:
         if job.path.parent != DEFAULT_FOLDER or DEFAULT_FOLDER.exists():
             check_output(job.path, overwrite=overwrite)
         elif not os.access(Path(), os.W_OK | os.X_OK):
             raise InputError(f"cannot make the folder {DEFAULT_FOLDER} here: no permission; choose another --output")
-        if job.sidecar.exists() and not overwrite:
-            raise InputError(f"{job.sidecar} exists; choose another --output or add --overwrite")
+        for path in (job.sidecar, job.preview) if preview else (job.sidecar,):
+            _check_replaced(path, overwrite)
 
 
 def repeat_path(sidecar: Path, record: dict[str, Any]) -> Path:
@@ -99,12 +99,9 @@ def repeat_path(sidecar: Path, record: dict[str, Any]) -> Path:
 
 def write_sidecar(path: Path, metadata: dict[str, Any]) -> None:
     """Write metadata as JSON, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    from t2v.models.base import save_json  # imports torch, which the checks do without
+
+    save_json(path, metadata)
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
@@ -125,12 +122,24 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     return record
 
 
+def check_file(path: Path, suffix: str, overwrite: bool) -> None:
+    """Raise InputError unless the file `path`, with this suffix, can be made or is there to be replaced."""
+    if path.suffix.lower() != suffix:
+        raise InputError(f"cannot write {path.name}: the output is a {suffix} file")
+    check_parent(path)
+    _check_replaced(path, overwrite and not path.is_dir())
+
+
 def check_folder(path: Path, overwrite: bool) -> None:
     """Raise InputError unless the folder `path` can be made, parents included, or is there to be replaced."""
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists; choose another --output or add --overwrite")
+    _check_replaced(path, overwrite)
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir():
         raise InputError(f"cannot write {path}: {parent} is a file")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"cannot write {path}: no permission to write in {parent}")
+
+
+def _check_replaced(path: Path, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists; choose another --output or add --overwrite")

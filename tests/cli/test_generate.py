@@ -115,6 +115,14 @@ def test_generate_preview_shows_the_picture_form(t2v_command, tiny_model, tmp_pa
         assert (preview.n_frames, preview.size) == (4, (32, 32))
 
 
+def test_generate_preview_keeps_an_existing_file(t2v_command, tiny_model, tmp_path):
+    (tmp_path / "x.preview.webp").write_text("mine")
+    done = t2v_command("generate", PROMPT, "--model", tiny_model, "-o", "x.mp4", "--preview")
+    assert done.code == 2 and "x.preview.webp exists" in done.err
+    assert (tmp_path / "x.preview.webp").read_text() == "mine"
+    assert tree(tmp_path) == {"x.preview.webp"}
+
+
 def test_generate_warns_of_what_the_model_was_not_trained_for(t2v_command, tiny_model, tmp_path):
     done = t2v_command("generate", "a dragon in Times Square", "--model", tiny_model, "--num-frames", 6)
     assert done.code == 0

@@ -5,6 +5,7 @@ import pytest
 
 from t2v.cli.outputs import (
     Job,
+    check_file,
     check_folder,
     check_jobs,
     plan_jobs,
@@ -75,6 +76,15 @@ def test_check_jobs_refuses_to_replace_video_or_record(tmp_path, name):
     check_jobs(jobs, overwrite=True)
 
 
+def test_check_jobs_refuses_to_replace_a_preview_where_one_is_wanted(tmp_path):
+    (tmp_path / "x.preview.webp").write_text("mine")
+    jobs = plan_jobs(["a"], 0, 1, tmp_path / "x.mp4")
+    with pytest.raises(InputError, match=r"x\.preview\.webp exists.*--overwrite"):
+        check_jobs(jobs, overwrite=False, preview=True)
+    check_jobs(jobs, overwrite=True, preview=True)
+    check_jobs(jobs, overwrite=False)
+
+
 def test_check_jobs_makes_no_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check_jobs(plan_jobs(["a"], 0, 1, None), overwrite=False)
@@ -124,6 +134,26 @@ def test_read_sidecar_refuses_other_files(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(InputError, match=message):
         read_sidecar(path)
+
+
+def test_check_file_refuses_what_cannot_be_written(tmp_path):
+    (tmp_path / "folder.json").mkdir()
+    for name, message in [
+        ("a.txt", r"a\.txt: the output is a \.json file"),
+        ("none/a.json", "does not exist"),
+        ("folder.json", "exists; choose another --output"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            check_file(tmp_path / name, ".json", overwrite=True)
+
+
+def test_check_file_replaces_only_when_told_to(tmp_path):
+    path = tmp_path / "a.JSON"
+    check_file(path, ".json", overwrite=False)
+    path.touch()
+    check_file(path, ".json", overwrite=True)
+    with pytest.raises(InputError, match="exists; choose another --output or add --overwrite"):
+        check_file(path, ".json", overwrite=False)
 
 
 def test_check_folder_refuses_a_folder_inside_a_file(tmp_path):
