@@ -1,7 +1,6 @@
 """Muon: momentum whose matrix is orthogonalised before the step (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon).
 
-Every weight of two or more dimensions is seen as a matrix `(out, in * kernel)`. It learns in fewer steps than AdamW on
-the small convolutional networks of `configs/mini`, where every step on a CPU counts.
+Every weight of two or more dimensions is seen as a matrix `(out, in * kernel)`.
 """
 
 from collections.abc import Callable
