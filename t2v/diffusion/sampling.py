@@ -43,6 +43,7 @@ def sampling_steps(
     *,
     generator: Generators | None = None,
     eta: float = 0.0,
+    shared_noise: float = 0.0,
 ) -> Iterator[Step]:
     """The steps of `sample`, one after another, in the dtype of noise but at least fp32."""
     check_sampler(name)
@@ -56,9 +57,9 @@ def sampling_steps(
         return denoiser(x.to(noise.dtype), timestep.to(noise.device)).to(dtype)
 
     if name == "ddpm":
-        return ddpm(precise, schedule, noise.to(dtype), num_inference_steps, generator)
+        return ddpm(precise, schedule, noise.to(dtype), num_inference_steps, generator, shared_noise)
     if name == "ddim":
-        return ddim(precise, schedule, noise.to(dtype), num_inference_steps, generator, eta)
+        return ddim(precise, schedule, noise.to(dtype), num_inference_steps, generator, eta, shared_noise)
     solver, choose_levels = ODE_SAMPLERS[name]
     return solver(precise, schedule, choose_levels(schedule, num_inference_steps), noise.to(dtype))
 
@@ -72,6 +73,7 @@ def sample(
     *,
     generator: Generators | None = None,
     eta: float = 0.0,
+    shared_noise: float = 0.0,
     callback: Callback | None = None,
 ) -> Tensor:
     """Turn noise into a clean sample.
@@ -84,6 +86,8 @@ def sample(
         num_inference_steps: 1 to schedule.num_train_timesteps.
         generator: of the noise in ddpm, and in ddim with eta > 0: one, or one per batch item; drawn on the CPU.
         eta: 0 to 1, the share of fresh noise in ddim.
+        shared_noise: share of the noise variance that the frames of a video have in common (`share_noise`); the caller
+            draws the initial noise the same way.
         callback: told the index of each finished step, the number of steps, and the estimate of the clean sample.
 
     Returns:
@@ -93,7 +97,8 @@ def sample(
         InputError: an unknown sampler, a number of steps or an option that the sampler cannot take.
     """
     step = None
-    steps = sampling_steps(name, denoiser, schedule, noise, num_inference_steps, generator=generator, eta=eta)
+    options = {"eta": eta, "shared_noise": shared_noise}
+    steps = sampling_steps(name, denoiser, schedule, noise, num_inference_steps, generator=generator, **options)
     for index, step in enumerate(steps):
         if callback is not None:
             callback(index, num_inference_steps, step.x0.to(noise.dtype))

@@ -159,12 +159,15 @@ class MotionConfig:
     attention_in_all_levels: bool = (
         False  # temporal attention also after the resnets of levels without spatial attention
     )
+    shared_noise: float = 0.0  # share of the noise variance that all frames had in common in training
 
     def __post_init__(self) -> None:
         if not (isinstance(self.num_frames, int) and self.num_frames > 0):
             raise InputError(f"motion config: num_frames must be a positive integer, got {self.num_frames!r}")
         if not (isinstance(self.fps, int | float) and self.fps > 0):
             raise InputError(f"motion config: fps must be a positive number, got {self.fps!r}")
+        if not (isinstance(self.shared_noise, int | float) and 0 <= self.shared_noise < 1):
+            raise InputError(f"motion config: shared_noise must be from 0 to below 1, got {self.shared_noise!r}")
 
     @property
     def structure(self) -> tuple[int | None, bool]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import t2v
 from t2v.diffusion.guidance import batched_guidance
+from t2v.diffusion.noise import share_noise
 from t2v.diffusion.sampling import check_sampler, sample
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
@@ -179,9 +180,18 @@ class TextToVideoPipeline:
         factor, channels = self.autoencoder.downsample_factor, self.unet.config.in_channels
         shape = (1, channels, settings.num_frames, settings.height // factor, settings.width // factor)
         generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn(shape, generator=generator).to(self.device)
-        steps = settings.num_inference_steps
-        return sample(settings.sampler, denoiser, self.schedule, noise, steps, generator=generator, callback=tell)
+        shared_noise = self.unet.motion.shared_noise if self.unet.motion is not None else 0.0
+        noise = share_noise(torch.randn(shape, generator=generator), shared_noise).to(self.device)
+        return sample(
+            settings.sampler,
+            denoiser,
+            self.schedule,
+            noise,
+            settings.num_inference_steps,
+            generator=generator,
+            shared_noise=shared_noise,
+            callback=tell,
+        )
 
     def _decode(self, latents: Tensor, settings: GenerationSettings) -> NDArray[np.uint8]:
         """Frames (F, H, W, 3) of latents (1, C, F, h, w)."""

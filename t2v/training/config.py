@@ -164,6 +164,12 @@ class WeightingConfig(Section):
     snr_gamma: float = Field(default=5.0, gt=0)
 
 
+class VideoNoiseConfig(WeightingConfig):
+    """How clips are noised and the loss weighs the noise levels."""
+
+    shared_noise: float = Field(default=0.0, ge=0, lt=1)  # share of the noise variance common to all frames
+
+
 class DiffusionConfig(WeightingConfig):
     """Noise schedule and loss of the image model, in the words of `scheduler_config.json`."""
 
@@ -249,7 +255,7 @@ class TemporalTrainConfig(TrainConfig):
     output_dir: str = "runs/temporal"
     data: ClipsConfig = ClipsConfig()
     model: TemporalModelSection = TemporalModelSection()
-    diffusion: WeightingConfig = WeightingConfig()
+    diffusion: VideoNoiseConfig = VideoNoiseConfig()
     validation: VideoValidationConfig = VideoValidationConfig()
 
 

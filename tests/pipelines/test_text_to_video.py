@@ -1,3 +1,5 @@
+import dataclasses
+import functools
 import warnings
 
 import numpy as np
@@ -6,6 +8,7 @@ import torch
 
 import t2v
 from t2v.diffusion.guidance import classifier_free_guidance
+from t2v.diffusion.noise import share_noise
 from t2v.diffusion.sampling import sample
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
@@ -200,3 +203,18 @@ def test_gpu_makes_the_same_video(pipe, tiny_model):
     video = t2v.load(str(tiny_model), device="cuda", dtype="fp32")(PROMPT)
     assert video.metadata["device"].startswith("cuda")
     assert np.abs(video.frames.astype(int) - pipe(PROMPT).frames).mean() < 2
+
+
+@pytest.mark.parametrize("sampler", ["euler", "ddpm"])
+def test_frames_share_their_noise_as_the_motion_was_trained(pipe, monkeypatch, sampler):
+    monkeypatch.setattr(pipe.unet, "motion", dataclasses.replace(pipe.unet.motion, shared_noise=0.8))
+    video = pipe(PROMPT, seed=5, sampler=sampler, guidance_scale=1)
+    generator = torch.Generator().manual_seed(5)
+    with torch.inference_mode():
+        embeds = pipe.text_encoder.encode([PROMPT])
+        noise = share_noise(torch.randn(1, 4, 4, 8, 8, generator=generator), 0.8)
+        denoiser = functools.partial(pipe.unet, encoder_hidden_states=embeds, fps=8.0)
+        latents = sample(sampler, denoiser, pipe.schedule, noise, 3, generator=generator, shared_noise=0.8)
+        frames = [pipe.autoencoder.decode(z / 0.18215) for z in latents.unbind(2)]
+    expected = (torch.stack(frames, 1)[0].permute(0, 2, 3, 1).numpy() + 1) * 127.5
+    assert np.abs(video.frames - expected.clip(0, 255)).max() < 0.51

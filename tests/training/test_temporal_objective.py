@@ -8,7 +8,7 @@ import torch
 from t2v.data.video_io import probe, write_video
 from t2v.errors import InputError
 from t2v.models.folder import load_components
-from t2v.models.inflate import is_temporal
+from t2v.models.inflate import is_temporal, load_motion_config
 from t2v.models.unet import VideoUNet
 from t2v.training.config import ClipsConfig, TrainConfig
 from t2v.training.objectives.temporal import curriculum_fps
@@ -124,3 +124,11 @@ def test_temporal_skips_what_it_cannot_use_and_says_so(configure: Configure, cli
 def test_temporal_refuses_bad_settings(configure: Configure, override: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Trainer(configure("temporal", override))
+
+
+def test_shared_noise_is_kept_in_the_motion_and_follows_the_new_training(configure: Configure, tmp_path: Path) -> None:
+    Trainer(configure("temporal", "max_steps=1", "diffusion.shared_noise=0.5")).run()
+    assert load_motion_config(tmp_path / "run" / "motion")["shared_noise"] == 0.5
+    (tmp_path / "run").rename(tmp_path / "first")
+    overrides = (f"init_from={tmp_path / 'first'}", "diffusion.shared_noise=0.8")
+    assert Trainer(configure("temporal", *overrides)).objective.network.motion.shared_noise == 0.8

@@ -1,6 +1,7 @@
 """Stage 3: temporal layers on clips without captions; the image model is frozen (arXiv 2209.14792, section 3.2)."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from t2v.data.stills import hold_back
 from t2v.data.transforms import to_pixels
 from t2v.data.video_io import write_video
 from t2v.diffusion.guidance import batched_guidance
+from t2v.diffusion.noise import share_noise
 from t2v.diffusion.sampling import check_sampler, sample
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
@@ -112,12 +114,17 @@ class TemporalObjective:
             load_motion(unet, folder / "motion" if (folder / "motion").is_dir() else folder)
         else:
             motion = MotionConfig(
-                num_frames=config.data.num_frames,
-                fps=config.model.fps,
                 num_attention_heads=config.model.num_attention_heads,
                 attention_in_all_levels=config.model.attention_in_all_levels,
             )
             inflate(unet, motion, torch.Generator().manual_seed(config.seed))
+        assert unet.motion is not None
+        unet.motion = replace(
+            unet.motion,
+            num_frames=config.data.num_frames,
+            fps=config.model.fps,
+            shared_noise=config.diffusion.shared_noise,
+        )
         unet.requires_grad_(False)
         for parameter in temporal_parameters(unet).values():
             parameter.requires_grad_(True)
@@ -187,7 +194,7 @@ class TemporalObjective:
         latent_noise = normal(keys("latents"), (frames.shape[1], *shape))
         drawn = self.latents.draw(frames, latent_noise if self.config.data.latents == "sample" else None)
         latents = drawn.to(self.device).transpose(1, 2)  # (B, C, F, h, w)
-        noise = normal(keys("noise"), latents.shape[1:])
+        noise = share_noise(normal(keys("noise"), latents.shape[1:]), self.config.diffusion.shared_noise)
         text = self.null_embeds.expand(len(frames), -1, -1)
         noisy_latents = self.schedule.add_noise(latents, noise, timesteps)
         output = network(noisy_latents, timesteps, text, batch["fps"])
@@ -232,6 +239,7 @@ class TemporalObjective:
             index = torch.tensor([place], device=self.device)
             keys = sample_keys(settings.seed, torch.zeros_like(index), index, "validation")
             noise = normal(keys, (channels, self.config.data.num_frames, height, width))
+            noise = share_noise(noise, self.config.diffusion.shared_noise)
 
             def denoise(x: Tensor, timestep: Tensor, text: Tensor, /) -> Tensor:
                 return network(x, timestep, text, settings.fps)
