@@ -11,7 +11,7 @@ from t2v.models.folder import load_components
 from t2v.models.inflate import is_temporal, load_motion_config
 from t2v.models.unet import VideoUNet
 from t2v.training.config import ClipsConfig, TrainConfig
-from t2v.training.objectives.temporal import curriculum_fps
+from t2v.training.objectives.clip_latents import curriculum_fps
 from t2v.training.sampler import Position
 from t2v.training.trainer import Trainer
 
