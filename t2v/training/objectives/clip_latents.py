@@ -97,7 +97,7 @@ class ClipLatents:
         return channels, height, width
 
     def latents(self, batch: Batch, keys: Tensor) -> Tensor:
-        """The scaled latents of a batch, fp32 (B, C, F, h, w) on the device; `keys` of the draw from their distribution."""
+        """The scaled latents of a batch, fp32 (B, C, F, h, w); `keys` of the draw from their distribution."""
         frames = batch["frames"]
         noise = normal(keys, (frames.shape[1], *self.latent_shape)) if self.config.latents == "sample" else None
         return self._moments.draw(frames, noise).to(self.device).transpose(1, 2)
