@@ -1,56 +1,121 @@
-"""How many steps of which sampler `mini` needs: `python -m tests.benchmarks.sampler_sweep`.
+"""What sampler, number of steps and guidance give for their time, on the embedded model.
 
-Each video is compared with the one that 100 steps of DDIM make of the same noise: root mean square difference of pixels
-(0 to 255). Rows go to tests/benchmarks/results/sampler_sweep.csv.
+    t2v-data world clips -o held-out/clips --num 96 --seed 7 --held-out --labels
+    python -m tests.benchmarks.sampler_sweep --data held-out/clips
+
+Every setting makes a video of each of the same captions with the same seeds. Quality is the Frechet distance between the
+features of their frames and of the frames of the rendered clips with these captions: autoencoder latents, averaged to
+4 x 4 places. It is a distance on our own small features: good for ranking settings of one model, and nothing else. The
+first row is what the other rendered clips, with other captions, have. Rows go to results/sampler_sweep.csv.
 """
 
+import argparse
 import csv
 import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from rich import print
+from rich.progress import track
 
 import t2v
+from t2v.data.transforms import to_model_range
+from t2v.evaluation.frechet import frechet_distance
+from t2v.evaluation.labelled_clips import LabelledClip, balanced, labelled_clips
+from t2v.evaluation.motion import background_difference, frame_difference
 from t2v.pipelines.text_to_video import TextToVideoPipeline
 from tests.benchmarks.registry import RESULTS, device_name
 
-PROMPTS = ("a robot dancing in Times Square", "a frog jumping in a meadow")
-REFERENCE = ("ddim", 100)
-CANDIDATES = [(sampler, steps) for sampler in ("ddim", "dpmpp_2m") for steps in (10, 20, 25, 40)]
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to sample."""
+
+    sampler: str
+    num_inference_steps: int
+    guidance_scale: float
 
 
-def sweep(pipe: TextToVideoPipeline) -> list[dict[str, str | float | int]]:
-    """One row for each candidate: its distance from the reference and its denoising seconds, means over the prompts."""
+SETTINGS = [
+    *(Setting(sampler, steps, 4.0) for sampler in ("ddim", "dpmpp_2m", "euler") for steps in (10, 20, 25, 40)),
+    *(Setting("ddim", 25, guidance) for guidance in (1.5, 2.0, 3.0, 6.0)),
+    *(Setting("dpmpp_2m", 20, guidance) for guidance in (2.0, 3.0)),
+]
 
-    def make(prompt: str, sampler: str, steps: int) -> tuple[np.ndarray, float]:
-        video = pipe(prompt, seed=0, sampler=sampler, num_inference_steps=steps)
-        assert isinstance(video, t2v.Video)
-        return video.frames.astype(np.float64), video.metadata["seconds"]["denoise"]
 
-    references = {prompt: make(prompt, *REFERENCE)[0] for prompt in PROMPTS}
-    rows: list[dict[str, str | float | int]] = []
-    for sampler, steps in CANDIDATES:
-        made = {prompt: make(prompt, sampler, steps) for prompt in PROMPTS}
-        distances = [np.sqrt(np.mean((made[prompt][0] - references[prompt]) ** 2)) for prompt in PROMPTS]
-        rows.append(
-            {
-                "date": datetime.date.today().isoformat(),
-                "sampler": sampler,
-                "num_inference_steps": steps,
-                "rms_to_reference": round(float(np.mean(distances)), 2),
-                "denoise_s": round(float(np.mean([seconds for _, seconds in made.values()])), 2),
-                "threads": torch.get_num_threads(),
-                "device": device_name(),
-                "torch": str(torch.__version__),
-            }
-        )
+@torch.inference_mode()
+def features(pipe: TextToVideoPipeline, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Latents of frames (F, H, W, 3), averaged to 4 x 4 places: (F, 16 C)."""
+    images = to_model_range(torch.from_numpy(frames)).to(pipe.device, pipe.dtype)
+    latents = pipe.autoencoder.encode(images).mean.float() * pipe.autoencoder.config.scaling_factor
+    return F.adaptive_avg_pool2d(latents, 4).flatten(1).double().cpu().numpy()
+
+
+def measure(pipe: TextToVideoPipeline, setting: Setting, captions: Sequence[str]) -> dict[str, Any]:
+    """Features of a video of each caption, and the means of the other figures."""
+    videos = [pipe(caption, seed=seed, **vars(setting)) for seed, caption in enumerate(captions)]
+    backgrounds = [background_difference(video.frames) for video in videos]
+    return {
+        "features": np.concatenate([features(pipe, video.frames) for video in videos]),
+        "frame_difference": np.mean([frame_difference(video.frames) for video in videos]),
+        "background_difference": np.mean([value for value in backgrounds if value is not None]),
+        "denoise_s": np.mean([video.metadata["seconds"]["denoise"] for video in videos]),
+    }
+
+
+def rendered(pipe: TextToVideoPipeline, clips: Sequence[LabelledClip]) -> dict[str, Any]:
+    """The same of rendered clips."""
+    frames = [clip.read(pipe.defaults.num_frames, pipe.defaults.fps)[0] for clip in clips]
+    return {
+        "features": np.concatenate([features(pipe, each) for each in frames]),
+        "frame_difference": np.mean([frame_difference(each) for each in frames]),
+        "background_difference": np.mean([background_difference(each) or 0.0 for each in frames]),
+        "denoise_s": 0.0,
+    }
+
+
+def row(setting: Setting | None, figures: dict[str, Any], truth: NDArray[np.float64], num_videos: int) -> dict[str, Any]:
+    """A line of the CSV file; no setting is the rendered clips."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "sampler": "rendered" if setting is None else setting.sampler,
+        "num_inference_steps": "" if setting is None else setting.num_inference_steps,
+        "guidance_scale": "" if setting is None else setting.guidance_scale,
+        "frechet_latents": round(frechet_distance(figures["features"], truth), 3),
+        **{name: round(float(value), 2) for name, value in figures.items() if name != "features"},
+        "num_videos": num_videos,
+        "threads": torch.get_num_threads(),
+        "device": device_name(),
+        "torch": str(torch.__version__),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="held-out clips with labels")
+    parser.add_argument("--num-videos", type=int, default=16)
+    arguments = parser.parse_args()
+    pipe = t2v.load("mini")
+    clips = labelled_clips(arguments.data)
+    chosen = balanced(clips, arguments.num_videos)
+    others = [clip for clip in clips if clip not in chosen][: len(chosen)]
+    truth = rendered(pipe, chosen)["features"]
+    rows = [row(None, rendered(pipe, others), truth, len(others))]
+    for setting in track(SETTINGS, "settings"):
+        figures = measure(pipe, setting, [clip.caption for clip in chosen])
+        rows.append(row(setting, figures, truth, len(chosen)))
         print(rows[-1])
-    return rows
-
-
-if __name__ == "__main__":
-    rows = sweep(t2v.load("mini"))
     with (RESULTS / "sampler_sweep.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
