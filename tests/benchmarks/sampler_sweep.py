@@ -3,10 +3,10 @@
     t2v-data world clips -o held-out/clips --num 96 --seed 7 --held-out --labels
     python -m tests.benchmarks.sampler_sweep --data held-out/clips
 
-Every setting makes a video of each of the same captions with the same seeds. Quality is the Frechet distance between the
-features of their frames and of the frames of the rendered clips with these captions: autoencoder latents, averaged to
-4 x 4 places. It is a distance on our own small features: good for ranking settings of one model, and nothing else. The
-first row is what the other rendered clips, with other captions, have. Rows go to results/sampler_sweep.csv.
+Every setting makes a video of each of the same captions with the same seeds. Quality is the Frechet distance between
+the features of their frames and of the frames of the rendered clips with these captions: autoencoder latents, averaged
+to 4 x 4 places. It is a distance on our own small features: good for ranking settings of one model, and nothing else.
+The first row is what the other rendered clips, with other captions, have. Rows go to results/sampler_sweep.csv.
 """
 
 import argparse
@@ -80,7 +80,9 @@ def rendered(pipe: TextToVideoPipeline, clips: Sequence[LabelledClip]) -> dict[s
     }
 
 
-def row(setting: Setting | None, figures: dict[str, Any], truth: NDArray[np.float64], num_videos: int) -> dict[str, Any]:
+def row(
+    setting: Setting | None, figures: dict[str, Any], truth: NDArray[np.float64], num_videos: int
+) -> dict[str, Any]:
     """A line of the CSV file; no setting is the rendered clips."""
     return {
         "date": datetime.date.today().isoformat(),
