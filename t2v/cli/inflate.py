@@ -16,6 +16,8 @@ def inflate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write motion/ into; made if needed.")],
     num_frames: Annotated[int, typer.Option(help="Frames of the clips that it will be trained on.")] = 16,
     fps: Annotated[float, typer.Option(help="Frames per second where a caller names none.")] = 8.0,
+    temporal_conv: Annotated[bool, typer.Option(help="Convolutions over frames.")] = True,
+    temporal_attention: Annotated[bool, typer.Option(help="Attention over frames.")] = True,
     seed: Annotated[int, typer.Option(help="Of the temporal weights that do not start at zero.")] = 0,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -37,7 +39,9 @@ def inflate(
     from t2v.models.folder import find_model
     from t2v.models.unet import MotionConfig, VideoUNet
 
-    motion = MotionConfig(num_frames=num_frames, fps=fps)
+    motion = MotionConfig(
+        num_frames=num_frames, fps=fps, temporal_conv=temporal_conv, temporal_attention=temporal_attention
+    )
     folder = find_model(model)
     scheduler = load_json(folder / "scheduler" / "scheduler_config.json")
     unet = VideoUNet.from_pretrained(folder / "unet")

@@ -66,7 +66,8 @@ def _facts(found: "ModelInfo") -> list[tuple[str, Any]]:
     settings, memory = found.settings, found.memory
     motion = "none: an image model, see `t2v inflate` and `t2v train temporal`"
     if found.motion is not None:
-        motion = f"trained on {found.motion.num_frames} frames, {found.temporal_share:.1%} of the U-Net is temporal"
+        share = f"{found.temporal_share:.1%} of the U-Net is temporal ({found.motion.layers})"
+        motion = f"trained on {found.motion.num_frames} frames, {share}"
     size = f"{settings.num_frames} frames, {settings.width}x{settings.height}, {found.dtype}"
     parts = f"weights {format_bytes(memory.weights)}, denoising {format_bytes(memory.denoise)}"
     schedule = found.schedule

@@ -25,7 +25,7 @@ class VideoUNet(nn.Module):
     """Noise prediction for images and videos.
 
     Without `motion` it is the image U-Net, and a video is a batch of images. With `motion` it has temporal
-    convolutions, temporal attention and an fps embedding, all identity-initialised; a single frame skips them.
+    convolutions, temporal attention or both, and an fps embedding, all identity-initialised; a single frame skips them.
 
     Inside, activations are stored as (B, F, H, W, C), contiguous: one copy at entry, one at exit, views between.
     """
@@ -54,12 +54,13 @@ class VideoUNet(nn.Module):
         """Add the temporal modules, identity-initialised, in the dtype and on the device of the network."""
         assert self.motion is None, "the network has its temporal modules already"
         for module in list(self.modules()):
-            if isinstance(module, ResnetBlock | Downsample | Upsample):
+            if isinstance(module, ResnetBlock | Downsample | Upsample) and motion.temporal_conv:
                 module.add_temporal()
-            elif isinstance(module, Level):
+            elif isinstance(module, Level) and motion.temporal_attention:
                 module.add_temporal_attention(motion)
-        self.temporal_conv_in = TemporalConv(self.config.block_out_channels[0])
-        self.temporal_conv_out = TemporalConv(self.config.out_channels)
+        if motion.temporal_conv:
+            self.temporal_conv_in = TemporalConv(self.config.block_out_channels[0])
+            self.temporal_conv_out = TemporalConv(self.config.out_channels)
         self.fps_embedding = FpsEmbedding(self.config.block_out_channels[0], self.config.time_channels)
         self.motion = motion
         weight = self.conv_in.weight

@@ -160,6 +160,8 @@ class MotionConfig:
         False  # temporal attention also after the resnets of levels without spatial attention
     )
     shared_noise: float = 0.0  # share of the noise variance that all frames had in common in training
+    temporal_conv: bool = True  # a convolution over frames after every spatial one
+    temporal_attention: bool = True  # attention over frames after the spatial one
 
     def __post_init__(self) -> None:
         if not (isinstance(self.num_frames, int) and self.num_frames > 0):
@@ -168,11 +170,19 @@ class MotionConfig:
             raise InputError(f"motion config: fps must be a positive number, got {self.fps!r}")
         if not (isinstance(self.shared_noise, int | float) and 0 <= self.shared_noise < 1):
             raise InputError(f"motion config: shared_noise must be from 0 to below 1, got {self.shared_noise!r}")
+        if not (self.temporal_conv or self.temporal_attention):
+            raise InputError("motion config: temporal_conv and temporal_attention are both off; keep one of them")
 
     @property
-    def structure(self) -> tuple[int | None, bool]:
+    def structure(self) -> tuple[int | None, bool, bool, bool]:
         """The fields that decide which temporal modules there are."""
-        return self.num_attention_heads, self.attention_in_all_levels
+        return self.num_attention_heads, self.attention_in_all_levels, self.temporal_conv, self.temporal_attention
+
+    @property
+    def layers(self) -> str:
+        """The kinds of temporal layers, for people."""
+        kinds = {"convolution": self.temporal_conv, "attention": self.temporal_attention}
+        return " and ".join(kind for kind, present in kinds.items() if present)
 
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "MotionConfig":

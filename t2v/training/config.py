@@ -131,11 +131,19 @@ class ImageModelSection(Section):
     unet: UNetSection = UNetSection()
 
 
+class TemporalLayersSection(Section):
+    """Which temporal layers are added: both are the design of Make-A-Video, attention alone that of AnimateDiff."""
+
+    conv: bool = True
+    attention: bool = True
+
+
 class TemporalModelSection(Section):
     """The temporal layers, and the image model that they are added to."""
 
     base: str | None = None  # the text-to-image model folder; --model
     fps: float = Field(default=8.0, gt=0)  # frame rate that the model assumes when none is asked for
+    temporal: TemporalLayersSection = TemporalLayersSection()
     num_attention_heads: int | None = None  # of the temporal attention; null: that of the base's levels
     attention_in_all_levels: bool = False  # temporal attention also where the base has no spatial attention
     gradient_checkpointing: bool = False

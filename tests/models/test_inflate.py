@@ -30,6 +30,7 @@ CONFIG = {
     "attention_head_dim": [2, 4],
 }
 MOTION = MotionConfig(attention_in_all_levels=True)
+ATTENTION_ALONE, CONV_ALONE = MotionConfig(temporal_conv=False), MotionConfig(temporal_attention=False)
 
 
 def image_unet(seed: int = 0, **changes: Any) -> VideoUNet:
@@ -93,7 +94,17 @@ def test_inflate_adds_attention_to_all_levels_if_so_configured() -> None:
         assert f"{name}.to_q.weight" in names
 
 
-@pytest.mark.parametrize("motion", [MOTION, MotionConfig(), MotionConfig(num_attention_heads=8)])
+@pytest.mark.parametrize(("motion", "other"), [(ATTENTION_ALONE, "temporal_conv"), (CONV_ALONE, "temporal_attention")])
+def test_inflate_adds_one_kind_of_layers_alone(motion: MotionConfig, other: str) -> None:
+    names = set(temporal_parameters(inflate(image_unet(), motion, seeded())))
+    both = set(temporal_parameters(inflate(image_unet(), MotionConfig(), seeded())))
+    assert names < both and "fps_embedding.linear_2.weight" in names
+    assert {name for name in both if other in name} == both - names
+
+
+@pytest.mark.parametrize(
+    "motion", [MOTION, MotionConfig(), MotionConfig(num_attention_heads=8), ATTENTION_ALONE, CONV_ALONE]
+)
 @pytest.mark.parametrize("num_frames", [2, 5, 16])
 def test_inflated_unet_at_first_equals_the_image_unet_bit_for_bit(motion: MotionConfig, num_frames: int) -> None:
     unet = image_unet()
@@ -227,6 +238,23 @@ def test_load_motion_names_the_first_mismatch_and_changes_nothing(tmp_path: Path
     assert not temporal_parameters(deeper)
 
 
+@pytest.mark.parametrize("motion", [ATTENTION_ALONE, CONV_ALONE])
+def test_load_motion_makes_the_layers_of_the_file(motion: MotionConfig, tmp_path: Path) -> None:
+    unet = trained_unet(motion)
+    save_motion(unet, tmp_path)
+    again = load_motion(image_unet(), tmp_path)
+    assert again.motion == motion
+    with torch.no_grad():
+        assert torch.equal(again(*inputs()), unet(*inputs()))
+    with pytest.raises(InputError, match="other temporal modules"):
+        load_motion(trained_unet(MotionConfig()), tmp_path)
+
+
+def test_motion_of_a_file_that_does_not_name_its_layers_has_both() -> None:
+    known = {name: value for name, value in MotionConfig().to_dict().items() if not name.startswith("temporal_")}
+    assert MotionConfig.from_dict(known) == MotionConfig(temporal_conv=True, temporal_attention=True)
+
+
 def test_load_motion_refuses_another_structure(tmp_path: Path) -> None:
     save_motion(trained_unet(MotionConfig(num_attention_heads=8)), tmp_path)
     with pytest.raises(InputError, match="num_attention_heads"):
@@ -268,7 +296,15 @@ def test_save_motion_writes_the_config_beside_and_inside(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "change", [{"num_attention_heads": 5}, {"num_frames": 0}, {"num_frames": 1.5}, {"fps": 0.0}, {"fps": "8"}]
+    "change",
+    [
+        {"num_attention_heads": 5},
+        {"num_frames": 0},
+        {"num_frames": 1.5},
+        {"fps": 0.0},
+        {"fps": "8"},
+        {"temporal_conv": False, "temporal_attention": False},
+    ],
 )
 def test_motion_config_refuses_what_cannot_be(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(change))):

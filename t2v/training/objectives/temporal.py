@@ -60,6 +60,8 @@ class TemporalObjective:
             motion = MotionConfig(
                 num_attention_heads=config.model.num_attention_heads,
                 attention_in_all_levels=config.model.attention_in_all_levels,
+                temporal_conv=config.model.temporal.conv,
+                temporal_attention=config.model.temporal.attention,
             )
             inflate(unet, motion, torch.Generator().manual_seed(config.seed))
         assert unet.motion is not None
