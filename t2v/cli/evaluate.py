@@ -174,7 +174,7 @@ def _clip_rows(folder: Path, num: int, settings: "GenerationOptions") -> "Iterat
     from t2v.pipelines.settings import GenerationSettings
 
     chosen = GenerationSettings(**settings)
-    rows = [row for row in read_manifest(folder) if row.error is None][:num]
+    rows = [row for row in read_manifest(folder) if row.is_usable][:num]
     if not rows:
         raise InputError(f"the manifest of {folder} lists no clip")
     for row in rows:

@@ -109,7 +109,7 @@ def _files(path: Path) -> Iterator[tuple[Path, str, ClipRow | None]]:
     if (path / MANIFEST_NAME).is_file() or path.suffix in (".parquet", ".jsonl"):
         root = path if path.is_dir() else path.parent
         for row in read_manifest(path):
-            if row.error is None:
+            if row.is_usable:
                 yield root / row.path, row.clip_id, row
     elif path.is_dir():
         for file in sorted(path.rglob("*")):

@@ -24,7 +24,8 @@ class ClipRow:
     """One clip, or one still (num_frames 1, no fps).
 
     `error` says why a file could not be used; such a row may lack everything else but its path.
-    Columns beyond the schema (score_*, labels) are kept in `extra`.
+    Columns beyond the schema (score_*, labels) are kept in `extra`; one of them, `filtered`, says why a readable clip
+    was left out.
     """
 
     clip_id: str  # content hash
@@ -41,6 +42,11 @@ class ClipRow:
     caption: str | None = None
     error: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the clip neither failed nor was filtered out."""
+        return self.error is None and not self.extra.get("filtered")
 
     def to_dict(self) -> dict[str, Any]:
         """The row as flat columns, the extra ones last."""

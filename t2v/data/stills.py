@@ -35,7 +35,7 @@ def find_stills(path: str | Path) -> list[Still]:
     path = Path(path)
     if (path / MANIFEST_NAME).is_file() or path.suffix in (".parquet", ".jsonl"):
         root = path if path.is_dir() else path.parent
-        stills = [Still(root / row.path, row.caption, row.clip_id) for row in read_manifest(path) if row.error is None]
+        stills = [Still(root / row.path, row.caption, row.clip_id) for row in read_manifest(path) if row.is_usable]
     elif path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
         stills = [_from_file(file, path) for file in files]

@@ -43,7 +43,7 @@ class LabelledClip:
 
 def labelled_clips(folder: Path) -> list[LabelledClip]:
     """The clips of a folder in the order of its manifest; InputError where captions or labels are missing."""
-    rows = [row for row in read_manifest(folder) if row.error is None]
+    rows = [row for row in read_manifest(folder) if row.is_usable]
     if not rows:
         raise InputError(f"the manifest of {folder} lists no clip")
     return [_labelled(folder, row) for row in rows]

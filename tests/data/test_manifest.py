@@ -36,6 +36,13 @@ def test_write_then_read_gives_the_same_rows(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize(
+    ("error", "extra", "usable"), [(None, {}, True), ("broken", {}, False), (None, {"filtered": "too short"}, False)]
+)
+def test_failed_and_filtered_rows_are_not_usable(error, extra, usable):
+    assert ClipRow("a", "a.mp4", error=error, extra=extra).is_usable == usable
+
+
 def test_columns_are_those_of_the_design():
     assert (
         *("clip_id", "path", "start", "end", "num_frames", "fps", "fps_rational", "width", "height"),

@@ -186,6 +186,36 @@ def test_reader_variable_rate_keeps_true_times(tmp_path):
         assert _levels(reader.frames(order)) == order
 
 
+def test_reader_scales_upright_frames(tmp_path):
+    path = write_video(tmp_path / "a.mp4", _gradient(3), 8)
+    with VideoReader(path, size=(32, 12)) as reader:
+        frames = reader.frames([0, 2])
+        assert (reader.info.width, reader.info.height) == (64, 48)
+    assert frames.shape == (2, 12, 32, 3)
+    averages = read_frames(path, [0, 2]).reshape(2, 12, 4, 32, 2, 3).mean((2, 4))
+    assert np.abs(frames - averages).mean() < 3
+
+
+def test_reader_scales_a_folder_of_pictures(tmp_path):
+    write_video(tmp_path / "folder", _gradient(3), 8)
+    with VideoReader(tmp_path / "folder", size=(32, 12)) as reader:
+        assert reader.frames([1]).shape == (1, 12, 32, 3)
+
+
+def test_probe_tells_format_and_sound(tmp_path):
+    info = probe(write_video(tmp_path / "a.mp4", _gradient(3), 8))
+    assert info.pixel_format == "yuv420p" and "mp4" in info.container and info.audio_codec is None
+    assert info.hidden_frames == 0
+
+
+@needs_data
+def test_reader_scales_rotated_frames():
+    with VideoReader(DATA / "videos/pen_rot90.mp4", size=(36, 44)) as reader:
+        assert reader.info.rotation % 180 == 90 and reader.frames([0]).shape == (1, 44, 36, 3)
+    assert probe(DATA / "videos/cockatoo.mp4").audio_codec == "mp3float"
+    assert probe(DATA / "videos/crystal_flower.webm").container == "matroska,webm"
+
+
 def test_reader_leaves_out_frames_hidden_by_an_edit_list(tmp_path):
     """Cutting 5 frames into a group of pictures keeps them in the file, marked as discarded."""
     source = _encode(tmp_path / "whole.mp4", range(0, 400, 20), gop=10)
@@ -202,7 +232,7 @@ def test_reader_leaves_out_frames_hidden_by_an_edit_list(tmp_path):
         stream = container.streams.video[0]
         assert any(packet.is_discard for packet in container.demux(stream)), "the file has no edit list to test"
     with VideoReader(tmp_path / "cut.mp4") as reader:
-        assert reader.num_frames == 15
+        assert reader.num_frames == 15 and reader.info.hidden_frames == 5
         assert _levels(reader.frames([0, 1, 7, 14])) == [5, 6, 12, 19]
 
 

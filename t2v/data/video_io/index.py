@@ -24,6 +24,7 @@ class FrameIndex:
     times: list[int]  # of the frames from the first, starting at 0
     last_duration: int
     keys: list[tuple[int, int]]  # (pts, place to seek to) of the key frames, ascending
+    num_hidden: int = 0  # frames in the file that are never shown
 
     @property
     def num_frames(self) -> int:
@@ -62,7 +63,7 @@ def index_frames(container: av.container.InputContainer, stream: av.VideoStream)
     pts = sorted(times)
     last = times[pts[-1]].duration or _usual_step(pts, stream)
     keys = [(p.pts, p.seek) for p in packets if p.is_key and p.pts is not None and p.seek is not None]
-    return FrameIndex(stream.time_base, pts, [t - pts[0] for t in pts], last, sorted(keys))
+    return FrameIndex(stream.time_base, pts, [t - pts[0] for t in pts], last, sorted(keys), len(packets) - len(shown))
 
 
 def _summary(packet: av.Packet, stream: av.VideoStream) -> _Packet:

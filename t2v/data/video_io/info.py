@@ -17,6 +17,10 @@ class VideoInfo:
     codec: str
     is_variable_rate: bool = False
     pixel_aspect: Fraction = Fraction(1)  # width / height of a pixel, after rotation
+    hidden_frames: int = 0  # in the file but never shown: cut off by an edit list, or only a reference for others
+    pixel_format: str | None = None  # FFmpeg's name, such as "yuv420p10le"
+    container: str | None = None  # FFmpeg's names of the format, such as "mov,mp4,m4a,3gp,3g2,mj2"
+    audio_codec: str | None = None  # of the first audio stream
 
     @property
     def fps_rational(self) -> str:

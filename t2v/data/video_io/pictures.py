@@ -23,7 +23,8 @@ def natural_key(path: Path) -> list[tuple[int, int | str]]:
 class PictureFolder:
     """The pictures of a folder, those of its sub-folders not included."""
 
-    def __init__(self, folder: Path, fps: Fraction) -> None:
+    def __init__(self, folder: Path, fps: Fraction, size: tuple[int, int] | None = None) -> None:
+        self._size = size
         files = [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES]
         if not files:
             raise InputError(f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
@@ -41,7 +42,7 @@ class PictureFolder:
             if (width, height) != (self.info.width, self.info.height):
                 first = f"{self.info.width}x{self.info.height}"
                 raise InputError(f"{self._files[index]} is {width}x{height}, the first {first}")
-            yield picture
+            yield picture if self._size is None else np.asarray(Image.fromarray(picture).resize(self._size))
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -50,20 +50,28 @@ class VideoReader:
         path: a file that FFmpeg can read, or a folder whose pictures, in natural order of their names, are the frames.
         threads: of the decoder; 0 takes one per core. Data loaders with many workers want 1.
         folder_fps: frames per second of a folder of pictures, which cannot say it itself.
+        size: (width, height) that upright frames are scaled to; None keeps that of the file, which `info` tells.
 
     Raises:
         InputError: missing, unreadable or broken file; no video in it; no frame in it.
     """
 
-    def __init__(self, path: str | Path, *, threads: int = 0, folder_fps: float | Fraction = 24) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int = 0,
+        folder_fps: float | Fraction = 24,
+        size: tuple[int, int] | None = None,
+    ) -> None:
         self.path = Path(path)
         if not self.path.exists():
             raise InputError(f"video not found: {path}")
         self._source: _File | PictureFolder
         if self.path.is_dir():
-            self._source = PictureFolder(self.path, Fraction(folder_fps).limit_denominator(100_000))
+            self._source = PictureFolder(self.path, Fraction(folder_fps).limit_denominator(100_000), size)
         else:
-            self._source = _File(self.path, threads)
+            self._source = _File(self.path, threads, size)
 
     @property
     def info(self) -> VideoInfo:
@@ -128,7 +136,7 @@ _TIME_TOLERANCE = 1e-4  # seconds; containers round times to 1/1000 s or finer
 class _File:
     """A video file read through PyAV."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, size: tuple[int, int] | None) -> None:
         self.path, self._threads = path, threads
         try:
             self._open()
@@ -136,12 +144,14 @@ class _File:
             if not self._index.num_frames:
                 raise InputError("no frames in it")
             self._open()
-            self.info = _describe(self._stream, self._index, next(self._container.decode(self._stream)))
+            first = next(self._container.decode(self._stream))
+            self.info = _describe(self._container, self._stream, self._index, first)
         except StopIteration:
             raise InputError(f"{path} cannot be read as video (no frame decodes)") from None
         except _BROKEN as error:
             raise InputError(f"{path} cannot be read as video ({_reason(error)})") from error
         self.timestamps = np.array(self._index.times) * float(self._index.time_base)
+        self._stored_size = size[::-1] if size and self.info.rotation % 180 else size
         self._decoder: Iterator[av.VideoFrame] | None = None
         self._next = 0  # index of the frame that the decoder gives next, at the earliest
 
@@ -211,19 +221,26 @@ class _File:
         raise ValueError("the video ended early")
 
     def _upright(self, frame: av.VideoFrame) -> np.ndarray:
-        picture = to_rgb(frame)
+        picture = to_rgb(frame, self._stored_size)
         return np.ascontiguousarray(np.rot90(picture, -self.info.rotation // 90)) if self.info.rotation else picture
 
 
-def to_rgb(frame: av.VideoFrame) -> np.ndarray:
-    """A decoded frame as uint8 (H, W, 3). Untagged colour is read as players do: BT.709 from 720 lines, else BT.601."""
+def to_rgb(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
+    """A decoded frame as uint8 (H, W, 3), scaled to `size` (width, height) where it is given.
+
+    Untagged colour is read as players do: BT.709 from 720 lines, else BT.601.
+    """
     colorspace = frame.colorspace
     if colorspace == _UNSPECIFIED:
         colorspace = "ITU709" if frame.height >= 720 else "ITU601"
-    return frame.reformat(format="rgb24", src_colorspace=colorspace).to_ndarray()
+    if size is None:
+        return frame.reformat(format="rgb24", src_colorspace=colorspace).to_ndarray()
+    return frame.reformat(*size, "rgb24", src_colorspace=colorspace, interpolation="AREA").to_ndarray()
 
 
-def _describe(stream: av.VideoStream, index: FrameIndex, first: av.VideoFrame) -> VideoInfo:
+def _describe(
+    container: av.container.InputContainer, stream: av.VideoStream, index: FrameIndex, first: av.VideoFrame
+) -> VideoInfo:
     rotation = _clockwise(first)
     width, height = (first.height, first.width) if rotation % 180 else (first.width, first.height)
     aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -239,6 +256,10 @@ def _describe(stream: av.VideoStream, index: FrameIndex, first: av.VideoFrame) -
         codec=stream.codec_context.name,
         is_variable_rate=is_variable,
         pixel_aspect=1 / aspect if rotation % 180 else aspect,
+        hidden_frames=index.num_hidden,
+        pixel_format=stream.codec_context.pix_fmt,
+        container=container.format.name,
+        audio_codec=next((audio.codec_context.name for audio in container.streams.audio), None),
     )
 
 
