@@ -16,6 +16,7 @@ from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
 from t2v.models.base import DIFFUSERS_STEM, PICKLE_REFUSED, PICKLE_SUFFIXES, load_json, save_json, weight_files
 from t2v.models.inflate import load_motion, load_motion_config, save_motion
+from t2v.models.lora import LORA_FILE, merge_lora
 from t2v.models.text_encoder import TextEncoder
 from t2v.models.unet import VideoUNet
 
@@ -108,7 +109,7 @@ def load_components(
     Args:
         name: see `find_model`.
         motion: folder or safetensors file of temporal weights; None takes the model's `motion/`, and without one the
-            U-Net stays an image network (`unet.motion is None`).
+            U-Net stays an image network (`unet.motion is None`). A folder's LoRA is merged into the spatial weights.
 
     Raises:
         InputError: anything that is missing (which file is said), broken, not supported or not fitting.
@@ -127,6 +128,9 @@ def load_components(
     if source is not None:
         files += weight_files(source)
         load_motion(unet, source).eval()
+        if (source / LORA_FILE).is_file():
+            files.append(source / LORA_FILE)
+            merge_lora(unet, source / LORA_FILE)
         motion_scheduler = load_motion_config(source).get("scheduler")
     return Components(
         name=str(folder.resolve()) if Path(name).is_dir() and name != "mini" else name,

@@ -1,5 +1,6 @@
 """From an image U-Net to a video U-Net and back: the temporal part, made, saved and loaded on its own."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,19 @@ from torch import nn
 
 from t2v.errors import InputError
 from t2v.models.base import check_state_dict, load_config, load_state_dict, save_model, weight_files
+from t2v.models.lora import is_lora
 from t2v.models.unet import MotionConfig, VideoUNet, is_temporal
 from t2v.nn.init import init_parameters
 
-__all__ = ["inflate", "is_temporal", "load_motion", "load_motion_config", "save_motion", "temporal_parameters"]
+__all__ = [
+    "inflate",
+    "is_temporal",
+    "load_motion",
+    "load_motion_config",
+    "save_motion",
+    "spatial_hash",
+    "temporal_parameters",
+]
 
 
 def inflate(unet: VideoUNet, motion: MotionConfig, generator: torch.Generator | None = None) -> VideoUNet:
@@ -37,6 +47,16 @@ def inflate(unet: VideoUNet, motion: MotionConfig, generator: torch.Generator | 
 def temporal_parameters(unet: VideoUNet) -> dict[str, nn.Parameter]:
     """The parameters of the motion part by name."""
     return {name: parameter for name, parameter in unet.named_parameters() if is_temporal(name)}
+
+
+def spatial_hash(unet: VideoUNet) -> str:
+    """SHA-256, in hexadecimal, over the names and values of all spatial parameters; LoRA leaves it as it is."""
+    digest = hashlib.sha256()
+    spatial = {name: value for name, value in unet.named_parameters() if not (is_temporal(name) or is_lora(name))}
+    for name, parameter in sorted((name.replace(".base_layer.", "."), value) for name, value in spatial.items()):
+        digest.update(name.encode())
+        digest.update(parameter.detach().cpu().float().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def save_motion(

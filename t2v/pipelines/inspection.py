@@ -15,6 +15,7 @@ from t2v.models.autoencoder import AutoencoderConfig
 from t2v.models.base import load_config, load_json, weight_files
 from t2v.models.folder import STEMS, find_model
 from t2v.models.inflate import load_motion_config
+from t2v.models.lora import LORA_FILE
 from t2v.models.unet import MotionConfig, VideoUNetConfig
 from t2v.pipelines.advice import length_advice, scheduler_advice, scheduler_differences
 from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
@@ -38,7 +39,7 @@ class ModelInfo:
     """What `inspect_model` finds."""
 
     name: str
-    parts: tuple[Part, ...]  # text encoder, U-Net, autoencoder, and motion if there is one
+    parts: tuple[Part, ...]  # text encoder, U-Net, autoencoder, and motion and its LoRA where there are any
     schedule: NoiseSchedule
     motion: MotionConfig | None
     settings: GenerationSettings
@@ -87,6 +88,7 @@ def inspect_model(
     motion_config = load_motion_config(source) if motion is not None or source.is_dir() else None
     if motion_config is not None:
         files["motion"] = weight_files(source)
+        files |= {"lora": [source / LORA_FILE]} if (source / LORA_FILE).is_file() else {}
     parts = tuple(_part(part, paths) for part, paths in files.items())
     unet = VideoUNetConfig.from_dict(load_config(folder / "unet"))
     autoencoder = AutoencoderConfig.from_dict(load_config(folder / "vae"))

@@ -138,11 +138,23 @@ class TemporalLayersSection(Section):
     attention: bool = True
 
 
+class LoraSection(Section):
+    """Low-rank adapters on the spatial layers, where `model.train` is lora."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=16.0, gt=0)  # the update is scaled by alpha / rank
+    targets: tuple[str, ...] = Field(
+        default=("to_q", "to_k", "to_v", "to_out.0"), min_length=1
+    )  # ends of layers' names
+
+
 class TemporalModelSection(Section):
     """The temporal layers, and the image model that they are added to."""
 
     base: str | None = None  # the text-to-image model folder; --model
     fps: float = Field(default=8.0, gt=0)  # frame rate that the model assumes when none is asked for
+    train: Literal["temporal", "lora", "full"] = "temporal"  # the temporal layers alone, with LoRA, or the whole U-Net
+    lora: LoraSection = LoraSection()
     temporal: TemporalLayersSection = TemporalLayersSection()
     num_attention_heads: int | None = None  # of the temporal attention; null: that of the base's levels
     attention_in_all_levels: bool = False  # temporal attention also where the base has no spatial attention

@@ -18,20 +18,22 @@ from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
 from t2v.models.base import load_json
 from t2v.models.folder import find_model
-from t2v.models.inflate import inflate, load_motion, save_motion, temporal_parameters
+from t2v.models.inflate import inflate, load_motion
+from t2v.models.lora import LORA_FILE
 from t2v.models.text_encoder import TextEncoder
 from t2v.models.unet import MotionConfig, VideoUNet
 from t2v.training.config import TemporalTrainConfig
 from t2v.training.objectives.base import Batch, Context
 from t2v.training.objectives.clip_latents import ClipLatents
 from t2v.training.objectives.denoising import PRECISIONS, WeightedLoss
+from t2v.training.objectives.trained_part import TRAINED_PARTS
 from t2v.training.randomness import integers, normal, sample_keys
 from t2v.training.sampler import Position
 from t2v.training.validation import label_pictures, picture_grid
 
 
 class TemporalObjective:
-    """Denoising of clips' latents under the empty prompt; only temporal layers and the fps embedding learn."""
+    """Denoising of clips' latents; temporal layers and fps embedding learn, and more of the U-Net if so configured."""
 
     def __init__(self, config: TemporalTrainConfig, context: Context) -> None:
         self.config, self.device = config, context.device
@@ -44,6 +46,7 @@ class TemporalObjective:
         self.loss_of = WeightedLoss(self.schedule, config.diffusion, context.device)
         self.autoencoder = AutoencoderKL.from_pretrained(self.base / "vae").to(context.device).requires_grad_(False)
         self.network = self._network().to(context.device)
+        self.part = TRAINED_PARTS[config.model.train](self.network, self.base, config)
         self._read_text(config)
 
         precision = PRECISIONS[config.mixed_precision]
@@ -54,8 +57,7 @@ class TemporalObjective:
         config = self.config
         unet = VideoUNet.from_pretrained(self.base / "unet")
         if config.init_from is not None:
-            folder = find_model(config.init_from)
-            load_motion(unet, folder / "motion" if (folder / "motion").is_dir() else folder)
+            load_motion(unet, self._initial_motion(find_model(config.init_from)))
         else:
             motion = MotionConfig(
                 num_attention_heads=config.model.num_attention_heads,
@@ -71,11 +73,15 @@ class TemporalObjective:
             fps=config.model.fps,
             shared_noise=config.diffusion.shared_noise,
         )
-        unet.requires_grad_(False)
-        for parameter in temporal_parameters(unet).values():
-            parameter.requires_grad_(True)
         unet.gradient_checkpointing = config.model.gradient_checkpointing
         return unet.train()
+
+    @staticmethod
+    def _initial_motion(folder: Path) -> Path:
+        motion = folder / "motion" if (folder / "motion").is_dir() else folder
+        if (motion / LORA_FILE).is_file():
+            raise InputError(f"init_from: {motion} has a LoRA, which only its own run goes on with; use --resume there")
+        return motion
 
     @torch.no_grad()
     def _read_text(self, config: TemporalTrainConfig) -> None:
@@ -85,7 +91,7 @@ class TemporalObjective:
         self.null_embeds, self.prompt_embeds = embeds[:1], embeds[1:]
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        return temporal_parameters(self.network)
+        return self.part.parameters()
 
     def loss(self, network: nn.Module, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         keys = partial(sample_keys, self.config.seed, batch["epochs"], batch["indices"])
@@ -151,8 +157,6 @@ class TemporalObjective:
         return np.stack(videos)
 
     def export(self, output_dir: Path) -> Path:
-        """Write motion/."""
-        metadata = {"scheduler": self.schedule.to_config(), "fps_range": list(self.config.data.fps_range)}
-        dtype = getattr(torch, self.config.export_dtype)
-        save_motion(self.network, output_dir / "motion", metadata, dtype)
-        return output_dir / "motion"
+        """Write motion/, or model/ where the whole U-Net was trained."""
+        fps_range = list(self.config.data.fps_range)
+        return self.part.export(output_dir, {"scheduler": self.schedule.to_config(), "fps_range": fps_range})

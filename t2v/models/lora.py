@@ -1,0 +1,113 @@
+"""Low-rank adapters (LoRA, arXiv 2106.09685) on the spatial layers of the U-Net.
+
+They are trained through peft. Their file is the one that diffusers and its relatives load: LORA_FILE, with keys
+`unet.MODULE.lora_A.weight`. It lies beside the temporal weights in a motion folder.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from t2v.errors import InputError
+from t2v.models.base import load_state_dict, save_state_dict
+from t2v.models.unet import VideoUNet, is_temporal
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+_ADAPTER = "default"
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """What the adapters are: an update of a given rank, times alpha / rank, of every spatial layer in `targets`."""
+
+    rank: int = 16
+    alpha: float = 16.0
+    targets: Sequence[str] = ("to_q", "to_k", "to_v", "to_out.0")  # ends of module names
+
+
+def add_lora(unet: VideoUNet, settings: LoraSettings, generator: torch.Generator) -> VideoUNet:
+    """Add adapters to an image or video U-Net, in place; at first they change nothing.
+
+    All other parameters are frozen, and those of the adapted layers move to `MODULE.base_layer`.
+
+    Raises:
+        InputError: a target that is the name of no spatial convolution or linear layer.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(
+        r=settings.rank, lora_alpha=settings.alpha, target_modules=_target_modules(unet, settings.targets)
+    )
+    seed = int(torch.randint(2**62, (1,), generator=generator))
+    with torch.random.fork_rng(devices=[]):  # peft initialises from the global source
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, unet, _ADAPTER)
+    return unet
+
+
+def _target_modules(unet: VideoUNet, targets: Sequence[str]) -> list[str]:
+    layers = [
+        name
+        for name, module in unet.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and not is_temporal(name)
+    ]
+    found: list[str] = []
+    for target in targets:
+        modules = [name for name in layers if f".{name}".endswith(f".{target}")]
+        if not modules:
+            raise InputError(f"LoRA: no spatial layer of the U-Net is called {target}; use for example to_q or conv1")
+        found += modules
+    return found
+
+
+def is_lora(name: str) -> bool:
+    """Whether a parameter of a U-Net belongs to an adapter, by its dotted name."""
+    return any(part.startswith("lora_") for part in name.split("."))
+
+
+def lora_parameters(unet: VideoUNet) -> dict[str, nn.Parameter]:
+    """The parameters of the adapters by name."""
+    return {name: parameter for name, parameter in unet.named_parameters() if is_lora(name)}
+
+
+def save_lora(unet: VideoUNet, folder: str | Path, settings: LoraSettings, dtype: torch.dtype | None = None) -> None:
+    """Write the adapters of a U-Net to `folder`/pytorch_lora_weights.safetensors.
+
+    The factor alpha / rank goes into the second matrix, so that a reader needs no other number.
+    """
+    weights = {}
+    for name, parameter in lora_parameters(unet).items():
+        scale = settings.alpha / settings.rank if "lora_B" in name.split(".") else 1.0
+        weights[f"unet.{name.replace(f'.{_ADAPTER}.', '.')}"] = parameter * scale
+    save_state_dict(Path(folder) / LORA_FILE, weights, dtype)
+
+
+def _fit(a: torch.Tensor, b: torch.Tensor, weight: torch.Tensor) -> bool:
+    return a.shape[0] == b.shape[1] and (b.shape[0], a[0].numel()) == (weight.shape[0], weight[0].numel())
+
+
+def merge_lora(unet: VideoUNet, path: str | Path) -> VideoUNet:
+    """Add the updates of an adapter file to the spatial weights of a U-Net, in place.
+
+    Raises:
+        InputError: the file is missing or broken, or does not fit: the first mismatch is named, nothing is changed.
+    """
+    weights, parameters = load_state_dict(path), dict(unet.named_parameters())
+    updates = {}
+    for key in (key for key in weights if key.endswith(".lora_A.weight")):
+        module = key.removeprefix("unet.").removesuffix(".lora_A.weight")
+        a, b = weights[key], weights.get(key.replace(".lora_A.", ".lora_B."))
+        parameter = parameters.get(f"{module}.weight")
+        if parameter is None or b is None or not _fit(a, b, parameter):
+            raise InputError(f"{path}: {key} does not fit this U-Net: the LoRA belongs to another model")
+        update = b.flatten(1).to(parameter) @ a.flatten(1).to(parameter)  # W = W_0 + B A
+        updates[f"{module}.weight"] = update.view(parameter.shape)
+    if not updates:
+        raise InputError(f"{path} has no tensor named ...lora_A.weight: give a LoRA in the format of diffusers")
+    with torch.no_grad():
+        for name, update in updates.items():
+            parameters[name].add_(update)
+    return unet
