@@ -81,7 +81,8 @@ class ClipsConfig(DataConfig):
     num_frames: int = Field(default=16, ge=2)
     fps_range: tuple[float, float] = (1.0, 30.0)  # clipped to what each file allows: frames are never duplicated
     curriculum_fraction: float = Field(default=0.5, ge=0, le=1)  # first share of the training: the lower bound falls
-    conditioning: Literal["null"] = "null"  # what the frozen text branch sees: the empty prompt
+    conditioning: Literal["null", "caption", "frame_embedding"] = "null"  # what the frozen text branch sees
+    caption_dropout: float = Field(default=0.1, ge=0, lt=1)  # of caption: share of samples that see the empty prompt
     num_validation: int = Field(default=16, ge=1)
 
     @field_validator("conditioning", mode="before")

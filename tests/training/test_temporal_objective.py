@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,12 +7,17 @@ import pytest
 import torch
 
 from t2v.data.video_io import probe, write_video
+from t2v.diffusion.loss import diffusion_loss
+from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
+from t2v.models.base import save_json
 from t2v.models.folder import load_components
 from t2v.models.inflate import is_temporal, load_motion_config
 from t2v.models.unet import VideoUNet
-from t2v.training.config import ClipsConfig, TrainConfig
+from t2v.training.config import ClipsConfig, TrainConfig, VideoNoiseConfig
 from t2v.training.objectives.clip_latents import curriculum_fps
+from t2v.training.objectives.denoising import WeightedLoss
+from t2v.training.objectives.temporal import shuffle_frames
 from t2v.training.sampler import Position
 from t2v.training.trainer import Trainer
 
@@ -132,3 +138,66 @@ def test_shared_noise_is_kept_in_the_motion_and_follows_the_new_training(configu
     (tmp_path / "run").rename(tmp_path / "first")
     overrides = (f"init_from={tmp_path / 'first'}", "diffusion.shared_noise=0.8")
     assert Trainer(configure("temporal", *overrides)).objective.network.motion.shared_noise == 0.8
+
+
+def test_validation_tells_noise_levels_and_the_order_of_frames_apart(configure: Configure) -> None:
+    lines: list[dict[str, float]] = []
+    Trainer(configure("temporal", "data.num_validation=5", "max_steps=1"), on_log=lines.append).run()
+    (figures,) = [line for line in lines if "validation_loss" in line]
+    levels = [figures[f"validation_loss_t{level}"] for level in range(5)]  # one clip at each
+    assert sum(levels) / 5 == pytest.approx(figures["validation_loss"], rel=1e-5)
+    assert len(set(levels)) == 5 and figures["validation_loss_shuffled"] > 0
+
+
+def test_shuffle_frames_takes_whole_frames() -> None:
+    latents = torch.arange(2 * 3 * 4 * 5.0).view(2, 3, 4, 5, 1)
+    order = torch.tensor([[3, 1, 0, 2], [0, 1, 2, 3]])
+    shuffled = shuffle_frames(latents, order)
+    assert torch.equal(shuffled[0], latents[0][:, [3, 1, 0, 2]]) and torch.equal(shuffled[1], latents[1])
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample", "flow"])
+@pytest.mark.parametrize("weighting", ["none", "min_snr_plus_one"])
+def test_objective_is_that_of_the_base(prediction_type: str, weighting: str) -> None:
+    schedule = NoiseSchedule(prediction_type=prediction_type)  # type: ignore[arg-type]
+    loss_of = WeightedLoss(schedule, VideoNoiseConfig(weighting=weighting), torch.device("cpu"))  # type: ignore[arg-type]
+    latents, noise, output = torch.randn(3, 4, 4, 2, 8, 8).unbind()
+    timesteps = torch.tensor([0, 10, 500, 999])
+    expected = diffusion_loss(schedule, output, latents, noise, timesteps, weighting=weighting)  # type: ignore[arg-type]
+    torch.testing.assert_close(loss_of(output, latents, noise, timesteps), expected)
+
+
+@pytest.mark.parametrize("prediction_type", ["v_prediction", "sample", "flow"])
+def test_temporal_takes_the_prediction_type_of_its_base(
+    prediction_type: str, configure: Configure, tiny_image_model: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_image_model, tmp_path / "base")
+    save_json(base / "scheduler" / "scheduler_config.json", NoiseSchedule(prediction_type=prediction_type).to_config())  # type: ignore[arg-type]
+    overrides = (f"model.base={base}", "validation.sampler=euler", "max_steps=1")
+    trainer = Trainer(configure("temporal", *overrides))
+    assert trainer.objective.schedule.prediction_type == prediction_type  # type: ignore[attr-defined]
+    trainer.run()
+    assert (tmp_path / "run" / "samples" / "samples-00000001.mp4").is_file()
+
+
+def test_gradient_checkpointing_trains_alike_and_keeps_less(configure: Configure, tmp_path: Path) -> None:
+    weights, kept = [], []
+    for checkpointing in ("false", "true"):
+        overrides = (f"output_dir={tmp_path / checkpointing}", f"model.gradient_checkpointing={checkpointing}")
+        trainer = Trainer(configure("temporal", *overrides, "max_steps=2"))
+        count = 0
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal count
+            count += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            batch = trainer.objective.dataset.__getitems__([Position(0, index, 1.0) for index in range(3)])
+            trainer.objective.loss(trainer.network, batch, 0.0)
+        kept.append(count)
+        trainer.run()
+        weights.append(trainer.parameters)
+    assert kept[1] < 0.5 * kept[0]
+    for name, parameter in weights[0].items():
+        torch.testing.assert_close(parameter, weights[1][name], msg=name)

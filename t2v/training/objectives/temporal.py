@@ -1,11 +1,13 @@
 """Stage 3: temporal layers on clips without captions; the image model is frozen (arXiv 2209.14792, section 3.2)."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from t2v.data.transforms import to_pixels
@@ -25,11 +27,19 @@ from t2v.models.unet import MotionConfig, VideoUNet
 from t2v.training.config import TemporalTrainConfig
 from t2v.training.objectives.base import Batch, Context
 from t2v.training.objectives.clip_latents import ClipLatents
+from t2v.training.objectives.conditioning import CONDITIONINGS
 from t2v.training.objectives.denoising import PRECISIONS, WeightedLoss
 from t2v.training.objectives.trained_part import TRAINED_PARTS
-from t2v.training.randomness import integers, normal, sample_keys
+from t2v.training.randomness import integers, normal, sample_keys, uniform
 from t2v.training.sampler import Position
 from t2v.training.validation import label_pictures, picture_grid
+
+NUM_LEVELS = 5  # of the noise that validation tells apart
+
+
+def shuffle_frames(latents: Tensor, order: Tensor) -> Tensor:
+    """The frames of each video in another order: (B, C, F, h, w) and permutations (B, F) -> the shape of latents."""
+    return latents.gather(2, order[:, None, :, None, None].expand_as(latents))
 
 
 class TemporalObjective:
@@ -47,7 +57,7 @@ class TemporalObjective:
         self.autoencoder = AutoencoderKL.from_pretrained(self.base / "vae").to(context.device).requires_grad_(False)
         self.network = self._network().to(context.device)
         self.part = TRAINED_PARTS[config.model.train](self.network, self.base, config)
-        self._read_text(config)
+        self._read_text(context)
 
         precision = PRECISIONS[config.mixed_precision]
         self.clips = ClipLatents(self.base, self.autoencoder, config.data, config.seed, precision, context)
@@ -84,27 +94,27 @@ class TemporalObjective:
         return motion
 
     @torch.no_grad()
-    def _read_text(self, config: TemporalTrainConfig) -> None:
-        """Embed the empty prompt and the validation prompts; the text encoder is not needed after that."""
-        text_encoder = TextEncoder.from_pretrained(self.base)
-        embeds = text_encoder.encode(["", *config.validation.prompts]).to(self.device)
-        self.null_embeds, self.prompt_embeds = embeds[:1], embeds[1:]
+    def _read_text(self, context: Context) -> None:
+        """Embed the validation prompts; whether the text encoder is needed after that is up to the conditioning."""
+        text_encoder, data = TextEncoder.from_pretrained(self.base), self.config.data
+        prompts = self.config.validation.prompts
+        self.prompt_embeds = [text_encoder.encode([prompt, ""]).to(self.device) for prompt in prompts]
+        self.conditioning = CONDITIONINGS[data.conditioning](text_encoder, self.base, data, context)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         return self.part.parameters()
 
     def loss(self, network: nn.Module, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         keys = partial(sample_keys, self.config.seed, batch["epochs"], batch["indices"])
-        timesteps = integers(keys("timestep"), self.schedule.num_train_timesteps)
-        return self._denoising_loss(network, batch, timesteps, keys).mean(), {"fps": batch["fps"].mean()}
-
-    def _denoising_loss(self, network: nn.Module, batch: Batch, timesteps: Tensor, keys: partial[Tensor]) -> Tensor:
         latents = self.clips.latents(batch, keys("latents"))
-        noise = share_noise(normal(keys("noise"), latents.shape[1:]), self.config.diffusion.shared_noise)
-        text = self.null_embeds.expand(len(latents), -1, -1)
+        timesteps = integers(keys("timestep"), self.schedule.num_train_timesteps)
+        noise = self._noise(keys("noise"), latents.shape[1:])
         noisy_latents = self.schedule.add_noise(latents, noise, timesteps)
-        output = network(noisy_latents, timesteps, text, batch["fps"])
-        return self.loss_of(output, latents, noise, timesteps)
+        output = network(noisy_latents, timesteps, self.conditioning(batch, keys), batch["fps"])
+        return self.loss_of(output, latents, noise, timesteps).mean(), {"fps": batch["fps"].mean()}
+
+    def _noise(self, keys: Tensor, shape: Sequence[int]) -> Tensor:
+        return share_noise(normal(keys, shape), self.config.diffusion.shared_noise)
 
     def state(self) -> dict[str, Tensor]:
         return {}
@@ -115,33 +125,53 @@ class TemporalObjective:
     # ------------------------------------------------------------ what comes out
 
     def validate(self, network: nn.Module, folder: Path, global_step: int) -> dict[str, float]:
-        """Denoising loss of held-back clips, and one video with a picture for each validation prompt."""
+        """The losses of `_held_back_losses`, and one video with a picture for each validation prompt."""
         prompts = list(self.config.validation.prompts)
         if prompts:
             video = self.sample(network)  # (N, F, H, W, 3)
             grids = [picture_grid(label_pictures(pictures, prompts), 4) for pictures in video.swapaxes(0, 1)]
             path = folder / f"samples-{global_step:08d}.mp4"
             write_video(path, np.stack(grids), self.config.validation.fps, overwrite=True)
-        return {"validation_loss": self._validation_loss(network)}
+        return self._held_back_losses(network)
 
-    def _validation_loss(self, network: nn.Module) -> float:
-        """At the lower end of the frame rates that training reaches last, timesteps spread evenly."""
+    def _held_back_losses(self, network: nn.Module) -> dict[str, float]:
+        """Denoising losses of held-back clips, at the frame rates that training reaches last.
+
+        Every clip has one timestep; together they are spread evenly. `validation_loss_t0` is of the lowest fifth of the
+        noise levels, `..._t4` of the highest; `validation_loss_shuffled` of the same clips with their frames in another
+        order: a network that has learned motion does worse there.
+        """
         count = len(self.clips.validation)
-        all_timesteps = (torch.arange(count) * self.schedule.num_train_timesteps) // count
+        timesteps = (torch.arange(count) * self.schedule.num_train_timesteps) // count
+        batches = torch.arange(count).split(self.config.batch_size)
+        losses = [self._ordered_and_shuffled(network, places, timesteps[places]) for places in batches]
+        ordered, shuffled = torch.cat(losses, dim=1).cpu()
+        figures = {"validation_loss": ordered, "validation_loss_shuffled": shuffled}
+        levels = timesteps * NUM_LEVELS // self.schedule.num_train_timesteps
+        figures |= {f"validation_loss_t{level}": ordered[levels == level] for level in levels.unique().tolist()}
+        return {name: float(values.mean()) for name, values in figures.items()}
+
+    def _ordered_and_shuffled(self, network: nn.Module, places: Tensor, timesteps: Tensor) -> Tensor:
+        """Losses (2, B) of the held-back clips at `places`, at one timestep each."""
+        batch = self.clips.validation.__getitems__([Position(0, int(place), 1.0) for place in places])
+        batch, timesteps = send_to_device((batch, timesteps), self.device)
+        keys = partial(sample_keys, 0, batch["epochs"], batch["indices"])
+        latents = self.clips.latents(batch, keys("latents"))
+        noise = self._noise(keys("noise"), latents.shape[1:])
+        text = self.conditioning(batch, None)
+        order = uniform(keys("shuffle"), latents.shape[2]).argsort(dim=1)
         losses = []
-        for places in torch.arange(count).split(self.config.batch_size):
-            batch = self.clips.validation.__getitems__([Position(0, int(place), 1.0) for place in places])
-            batch = {name: value.to(self.device) for name, value in batch.items()}
-            keys = partial(sample_keys, 0, batch["epochs"], batch["indices"])
-            losses.append(self._denoising_loss(network, batch, all_timesteps[places].to(self.device), keys))
-        return float(torch.cat(losses).mean())
+        for x0 in (latents, shuffle_frames(latents, order)):
+            output = network(self.schedule.add_noise(x0, noise, timesteps), timesteps, text, batch["fps"])
+            losses.append(self.loss_of(output, x0, noise, timesteps))
+        return torch.stack(losses)
 
     def sample(self, network: nn.Module) -> np.ndarray:
         """One video for each validation prompt: uint8 (N, F, H, W, 3)."""
         settings = self.config.validation
         channels, height, width = self.clips.latent_shape
         videos = []
-        for place, embeds in enumerate(self.prompt_embeds.split(1)):
+        for place, (prompt, empty) in enumerate(embeds.split(1) for embeds in self.prompt_embeds):
             index = torch.tensor([place], device=self.device)
             keys = sample_keys(settings.seed, torch.zeros_like(index), index, "validation")
             noise = normal(keys, (channels, self.config.data.num_frames, height, width))
@@ -150,7 +180,7 @@ class TemporalObjective:
             def denoise(x: Tensor, timestep: Tensor, text: Tensor, /) -> Tensor:
                 return network(x, timestep, text, settings.fps)
 
-            denoiser = batched_guidance(denoise, embeds, self.null_embeds, settings.guidance_scale)
+            denoiser = batched_guidance(denoise, prompt, empty, settings.guidance_scale)
             latents = sample(settings.sampler, denoiser, self.schedule, noise, settings.num_inference_steps)
             video = self.autoencoder.decode(latents / self.autoencoder.config.scaling_factor)
             videos.append(to_pixels(video[0].transpose(0, 1)))
