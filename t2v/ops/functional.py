@@ -9,7 +9,8 @@ Two views are used: *images*, (B*F, C, H, W) in channels_last, and *tokens*, (B,
 import torch
 import torch.nn.functional as F
 
-MAX_PLAIN_FRAMES = 32  # longer sequences over frames are left to the fused kernel in training on the CPU
+MAX_PLAIN_FRAMES = 32  # longer sequences over frames are left to the fused kernel on the CPU
+CPU_PORTION = 512  # pixels times heads whose attention over frames stays in the second-level cache
 MAX_CUDA_HEADS = 65535  # the fused CUDA kernels number them with 16 bits
 NARROW_GROUP = 16  # channels that fill a vector register in half precision
 
@@ -69,23 +70,49 @@ def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, upcas
     return out.transpose(1, 2).flatten(2).to(dtype)
 
 
-def temporal_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Multi-head attention over frames, at each pixel on its own.
+def temporal_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+    causal: bool = False,
+) -> torch.Tensor:
+    """Multi-head attention over frames, at each pixel on its own: softmax(q k^T / sqrt(D) + bias) v.
 
     The sequence axis is read with its stride, so no permuted copy is made.
 
     Args:
-        query, key, value: (B, F, N, heads, D), contiguous.
-    Returns: (B, F, N, heads * D), contiguous.
+        query, key, value: (B, F, N, heads, D), contiguous, or equal slices of one tensor packed per head: `unbind(-2)`
+            of (B, F, N, heads, 3, D).
+        bias: (heads, F, F), added to the scores of each query frame and key frame; see `relative_position_bias`.
+        mask: (B, F), bool, False for frames that nothing may attend to.
+        causal: a frame attends to itself and the frames before it.
+    Returns: (B, F, N, heads * D), contiguous; zero where a frame may attend to nothing.
     """
     b, f, n, heads, d = query.shape
+    assert key.shape == value.shape == query.shape, "attention over frames is self-attention"
+    assert bias is None or bias.shape == (heads, f, f)
+    assert mask is None or (mask.shape == (b, f) and mask.dtype == torch.bool)
     q, k, v = (x.view(b, f, n * heads, d).transpose(1, 2) for x in (query, key, value))  # (B, N*heads, F, D)
-    plain = f <= MAX_PLAIN_FRAMES and _records_gradients_on_cpu(q)
-    if plain:
+    if bias is not None or mask is not None or causal:
+        out = _biased_attention(q, k, v, bias, _allowed_frames(mask, causal, q))
+    elif f <= MAX_PLAIN_FRAMES and _records_gradients_on_cpu(q):
         out = _plain_attention(q, k, v)
+    elif f <= MAX_PLAIN_FRAMES and q.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _attention_in_place(q, k, v).view(b, f, n, heads * d)
     else:
         out = _fused_attention(q, k, v, max_heads=MAX_CUDA_HEADS if q.is_cuda else n * heads)
     return out.transpose(1, 2).reshape(b, f, n, heads * d)
+
+
+def relative_position_bias(table: torch.Tensor) -> torch.Tensor:
+    """Spread a table of one value per distance, (heads, 2F - 1), over frame pairs: (heads, F, F).
+
+    Entry [h, i, j] is table[h, j - i + F - 1], j the key's frame and i the query's.
+    """
+    num_frames = (table.shape[-1] + 1) // 2
+    return table.unfold(-1, num_frames, 1).flip(1)
 
 
 def _records_gradients_on_cpu(q: torch.Tensor) -> bool:
@@ -95,6 +122,45 @@ def _records_gradients_on_cpu(q: torch.Tensor) -> bool:
 
 def _plain_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return torch.softmax(q @ (k * k.shape[-1] ** -0.5).transpose(-1, -2), dim=-1) @ v
+
+
+def _allowed_frames(mask: torch.Tensor | None, causal: bool, q: torch.Tensor) -> torch.Tensor | None:
+    """Which key frame each query frame may attend to: (B or 1, 1, 1, F, F)."""
+    f = q.shape[2]
+    allowed = None if mask is None else mask[:, None, None, None].expand(-1, 1, 1, f, f)
+    if causal:
+        past = torch.ones(1, 1, 1, f, f, dtype=torch.bool, device=q.device).tril()
+        allowed = past if allowed is None else allowed & past
+    return allowed
+
+
+def _biased_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor | None, allowed: torch.Tensor | None
+) -> torch.Tensor:
+    """Attention over (B, N*heads, F, D) in matrix products, with a bias (heads, F, F) and forbidden frame pairs."""
+    heads = 1 if bias is None else len(bias)
+    scores = (q @ (k * k.shape[-1] ** -0.5).transpose(-1, -2)).unflatten(1, (-1, heads))
+    if bias is not None:
+        scores = scores + bias.to(scores.dtype)
+    if allowed is None:
+        weights = scores.softmax(dim=-1)
+    else:
+        weights = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(dim=-1)
+        weights = weights.masked_fill(~allowed, 0)  # also where all are forbidden
+    return weights.flatten(1, 2) @ v
+
+
+def _attention_in_place(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Attention over (B, heads, F, D) in portions that stay in the cache, each written to its place: (B, F, heads, D).
+
+    For short sequences up to twice as fast on the CPU as the fused kernel. Records no gradient.
+    """
+    out = q.new_empty(q.shape[0], q.shape[2], q.shape[1], q.shape[3])
+    for video in zip(q, k, v, out.transpose(1, 2), strict=True):
+        for q_, k_, v_, place in zip(*(x.split(CPU_PORTION) for x in video), strict=True):
+            scores = torch.baddbmm(q.new_empty(()), q_, k_.transpose(1, 2), beta=0, alpha=q.shape[-1] ** -0.5)
+            place.copy_(torch.bmm(scores.softmax(dim=-1), v_))
+    return out
 
 
 def _fused_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, max_heads: int) -> torch.Tensor:

@@ -20,10 +20,26 @@ def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> to
     return torch.einsum("bhij,bjhd->bihd", scores.softmax(dim=-1), value).flatten(2)
 
 
-def temporal_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Attention over frames at each pixel: (B, F, N, heads, D) -> (B, F, N, heads * D)."""
-    per_pixel = (rearrange(x, "b f n heads d -> (b n) f heads d") for x in (query, key, value))
-    return rearrange(attention(*per_pixel), "(b n) f c -> b f n c", b=len(query))
+def temporal_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+    causal: bool = False,
+) -> torch.Tensor:
+    """Attention over frames at each pixel: (B, F, N, heads, D) -> (B, F, N, heads * D); as `functional`'s."""
+    f = query.shape[1]
+    scores = torch.einsum("binhd,bjnhd->bnhij", query, key) / query.shape[-1] ** 0.5
+    if bias is not None:
+        scores = scores + bias
+    allowed = torch.ones(f, f, dtype=torch.bool, device=query.device)
+    if causal:
+        allowed = allowed.tril()
+    if mask is not None:
+        allowed = allowed & mask[:, None, None, None, :]
+    weights = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(dim=-1) * allowed
+    return torch.einsum("bnhij,bjnhd->binhd", weights, value).flatten(3)
 
 
 def geglu(x: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from t2v.models.unet import MotionConfig, VideoUNet, VideoUNetConfig
+from t2v.ops.functional import CPU_PORTION
 
 CONFIG = {
     "block_out_channels": [32, 64],
@@ -25,8 +26,9 @@ LATENT_BYTES = math.prod(SHAPE) * 4
 def copied_bytes(function: Callable[..., Any], *args: Any) -> list[int]:
     """Bytes of every `aten::copy_`, at any depth, that `function` makes on the CPU (clone and contiguous end in one).
 
-    Left out is a linear layer's bias, which `addmm` spreads over its fresh output before it multiplies: the copy is its
-    own child, whereas one of its operands would be the child of a clone.
+    Left out are a linear layer's bias, which `addmm` spreads over its fresh output before it multiplies (the copy is
+    its own child, whereas one of its operands would be the child of a clone), and the portions (heads, F, D) that
+    attention over frames writes from the cache to their place.
     """
     with torch.no_grad():
         function(*args)
@@ -38,8 +40,12 @@ def copied_bytes(function: Callable[..., Any], *args: Any) -> list[int]:
     return [
         math.prod(event.input_shapes[0]) * 4
         for event, parent in zip(copies, parents, strict=True)
-        if parent != "aten::addmm"
+        if parent != "aten::addmm" and not (parent == "" and is_attention_portion(event.input_shapes[0]))
     ]
+
+
+def is_attention_portion(shape: list[int]) -> bool:
+    return len(shape) == 3 and shape[0] <= CPU_PORTION and shape[1] == SHAPE[2]
 
 
 def video_unet(**changes: Any) -> VideoUNet:

@@ -88,6 +88,59 @@ def test_temporal_attention_matches_reference(
     )
 
 
+@pytest.mark.parametrize("num_frames", [1, 2, 7, 15, 76])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_temporal_attention_with_bias_mask_and_causality_matches_reference(
+    num_frames: int, causal: bool, masked: bool
+) -> None:
+    mask = torch.arange(num_frames) % 3 != 0  # the first frame too: with causality it has nothing to attend to
+    mask = torch.stack([mask, torch.ones_like(mask)]) if masked else None
+    inputs = [randn(2, num_frames, 3, 2, 8, seed=i) for i in range(3)]
+    check_op(
+        lambda q, k, v, table: functional.temporal_attention(
+            q, k, v, functional.relative_position_bias(table), mask, causal
+        ),
+        lambda q, k, v, table: reference.temporal_attention(
+            q, k, v, functional.relative_position_bias(table), mask, causal
+        ),
+        [*inputs, randn(2, 2 * num_frames - 1, seed=4)],
+    )
+    check_op(
+        lambda *args: functional.temporal_attention(*args, mask=mask, causal=causal),
+        lambda *args: reference.temporal_attention(*args, mask=mask, causal=causal),
+        inputs,
+    )
+
+
+def test_relative_position_bias_counts_from_the_query() -> None:
+    bias = functional.relative_position_bias(torch.tensor([[-2, -1, 0, 1, 2]]))
+    assert bias.tolist() == [[[0, 1, 2], [-1, 0, 1], [-2, -1, 0]]]
+
+
+@pytest.mark.parametrize("num_frames", [5, functional.MAX_PLAIN_FRAMES + 1])
+def test_temporal_attention_takes_packed_projections(num_frames: int) -> None:
+    packed = randn(2, num_frames, 7, 2, 3, 8)
+    got = functional.temporal_attention(*packed.unbind(-2))
+    expected = functional.temporal_attention(*(x.contiguous() for x in packed.unbind(-2)))
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_frames", [5, functional.MAX_PLAIN_FRAMES + 1])
+def test_temporal_attention_follows_a_permutation_of_frames(num_frames: int) -> None:
+    q, k, v = (randn(2, num_frames, 7, 2, 8, seed=i) for i in range(3))
+    order = torch.randperm(num_frames, generator=torch.Generator().manual_seed(0))
+    expected = functional.temporal_attention(q, k, v)[:, order]
+    got = functional.temporal_attention(*(x[:, order] for x in (q, k, v)))
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_temporal_attention_crosses_the_edge_of_a_portion() -> None:
+    pixels = functional.CPU_PORTION // 2 + 3
+    inputs = [randn(2, 3, pixels, 2, 8, seed=i) for i in range(3)]
+    check_op(functional.temporal_attention, reference.temporal_attention, inputs)
+
+
 def test_temporal_attention_output_is_contiguous() -> None:
     for num_frames in (5, functional.MAX_PLAIN_FRAMES + 1):
         q, k, v = (randn(2, num_frames, 7, 2, 8, seed=i) for i in range(3))
