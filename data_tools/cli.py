@@ -2,11 +2,17 @@
 
 import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from data_tools.options import Output, takes_run_options
 from data_tools.world.cli import app as world_app
 from t2v.errors import InputError
+
+if TYPE_CHECKING:
+    from data_tools.runner import RunOptions
 
 app = typer.Typer(
     name="t2v-data",
@@ -21,6 +27,23 @@ app.add_typer(world_app, name="world")
 @app.callback()
 def _root() -> None:
     """Data for t2v: raw video to clips and a manifest, and the synthetic world."""
+
+
+@app.command()
+@takes_run_options
+def probe(
+    source: Annotated[Path, typer.Argument(help="Folder of videos, or one file.")],
+    output: Output = Path("manifest.parquet"),
+    decode: Annotated[bool, typer.Option("--decode", help="Decode every frame, to find all damage.")] = False,
+    *,
+    options: "RunOptions",
+) -> None:
+    """What every file is: length, true frame count and rate, codec, rotation, sound; broken ones with the reason."""
+    from data_tools.probe import Probe, bare_rows
+    from data_tools.runner import run_stage
+
+    run_stage("probe", Probe(output.parent, decode), bare_rows(source, output.parent), output, options)
+    print(output)
 
 
 def main() -> None:

@@ -253,13 +253,13 @@ def _describe(
         width=width,
         height=height,
         rotation=rotation,
-        codec=stream.codec_context.name,
+        codec=stream.codec_context.codec.canonical_name,
         is_variable_rate=is_variable,
         pixel_aspect=1 / aspect if rotation % 180 else aspect,
         hidden_frames=index.num_hidden,
         pixel_format=stream.codec_context.pix_fmt,
         container=container.format.name,
-        audio_codec=next((audio.codec_context.name for audio in container.streams.audio), None),
+        audio_codec=next((audio.codec_context.codec.canonical_name for audio in container.streams.audio), None),
     )
 
 
