@@ -1,6 +1,6 @@
 """Training configurations: YAML files that overlay each other, then `key=value` overrides, checked key by key."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -25,7 +25,7 @@ class Section(BaseModel):
 class OptimConfig(Section):
     """The optimizer, its learning rate over the run, and the moving average of the weights."""
 
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: Literal["adamw", "adamw_8bit", "muon"] = "adamw"  # adamw is the fused one
     muon_learning_rate: float = Field(default=1e-2, gt=0)  # of the weights that muon orthogonalises
     learning_rate: float = Field(default=1e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.99)
@@ -235,16 +235,18 @@ class TrainConfig(BaseModel):
     max_steps: int = Field(default=10_000, ge=1)
     max_seconds: float | None = Field(default=None, gt=0)  # over all resumes; the first limit ends the run
     save_every: int = Field(default=500, ge=1)  # steps
-    keep_checkpoints: int = Field(default=2, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1)  # the newest; the best by validation loss stays too
     validate_every: int = Field(default=1000, ge=1)
     log_every: int = Field(default=20, ge=1)
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=64, ge=1)  # samples of a process in one backward pass
+    gradient_accumulation_steps: int = Field(default=1, ge=1)  # backward passes of an optimizer step
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     compile: bool = False
     init_from: str | None = None  # warm start: mini or a model folder whose weights the run starts with
     export_dtype: Literal["float32", "float16"] = "float32"
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
     optim: OptimConfig = OptimConfig()
 
 
@@ -308,10 +310,14 @@ def load_config(
     if stage not in STAGES:
         raise InputError(f"unknown training stage {stage!r}; known are {', '.join(STAGES)}")
     tree: dict[str, Any] = {}
+    origins: dict[tuple[str, ...], str] = {}
     for file in files:
-        _overlay(tree, _read_yaml(Path(file)))
+        content = _read_yaml(Path(file))
+        origins.update(dict.fromkeys(_leaves(content), str(file)))
+        _overlay(tree, content)
     for key, value in (options or {}).items():
         if value is not None:
+            origins[*key.split(".")] = "command line"
             _overlay(tree, _nested(key, deepcopy(value)))
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -321,10 +327,11 @@ def load_config(
             _overlay(tree, _nested(key, yaml.safe_load(text)))
         except yaml.YAMLError as error:
             raise InputError(f"config: the value of {key} is no YAML: {text!r}") from error
+        origins[*key.split(".")] = "command line"
     try:
         return STAGES[stage].model_validate(tree)
     except ValidationError as error:
-        raise InputError(_explain(stage, error)) from error
+        raise InputError(_explain(stage, error, origins)) from error
 
 
 def dump_config(config: TrainConfig) -> str:
@@ -358,13 +365,26 @@ def _overlay(tree: dict[str, Any], above: dict[str, Any]) -> None:
             tree[key] = value
 
 
-def _explain(stage: str, error: ValidationError) -> str:
-    """One line about the first thing that is wrong."""
+def _leaves(tree: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in tree.items():
+        path = (*above, str(key))
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, path)
+        else:
+            yield path
+
+
+def _explain(stage: str, error: ValidationError, origins: dict[tuple[str, ...], str]) -> str:
+    """One line about the first thing that is wrong, and the file it came from."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    path = tuple(str(part) for part in first["loc"])
+    key = ".".join(path)
+    # a section given as one value is the origin of what is wrong inside it, and the other way round
+    sources = {where for leaf, where in origins.items() if leaf[: len(path)] == path[: len(leaf)]} - {"command line"}
+    prefix = f"config {', '.join(sorted(sources))}:" if sources else "config:"
     if first["type"] != "extra_forbidden":
-        return f"config: {key}: {first['msg'].lower()}, got {first['input']!r}"
+        return f"{prefix} {key}: {first['msg'].lower()}, got {first['input']!r}"
     section: Any = STAGES[stage]
     for part in first["loc"][:-1]:
         section = section.model_fields[str(part)].annotation
-    return f"config: unknown key {key} for stage {stage}; known there are {', '.join(section.model_fields)}"
+    return f"{prefix} unknown key {key} for stage {stage}; known there are {', '.join(section.model_fields)}"

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from t2v.training.sharding import fill
+
 
 class EMA:
     """shadow = decay * shadow + (1 - decay) * parameter after each step; the decay itself warms up from 0.1."""
@@ -38,8 +40,7 @@ class EMA:
         for name, parameter in self.parameters.items():
             parameter.copy_(values[name])
 
-    @torch.no_grad()
     def load(self, shadow: dict[str, Tensor]) -> None:
         """Continue from a saved `shadow`."""
         for name, value in self.shadow.items():
-            value.copy_(shadow[name])
+            fill(value, shadow[name])

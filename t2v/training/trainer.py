@@ -1,49 +1,32 @@
-"""The training loop: ordinary PyTorch, with accelerate where devices and precision matter (prepare, backward, clip)."""
+"""The training loop: ordinary PyTorch, with accelerate where devices, processes and precision matter."""
 
 import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import send_to_device
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from t2v.errors import InputError
-from t2v.training.checkpoint import Checkpoint, check_names, load_checkpoint, save_checkpoint
+from t2v.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from t2v.training.config import TrainConfig
-from t2v.training.ema import EMA
+from t2v.training.figures import Means, Pace, peak_memory_gb
+from t2v.training.learner import Learner
 from t2v.training.objectives import Context, build_objective
 from t2v.training.objectives.base import Batch
-from t2v.training.optim import build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors
-from t2v.training.run_folder import RunFolder
-from t2v.training.sampler import StepSampler
+from t2v.training.optim import learning_rate
+from t2v.training.processes import Processes, make_accelerator
+from t2v.training.run_folder import RunFolder, data_fingerprint
+from t2v.training.sampler import MicroBatchSampler, SampleStream
+from t2v.training.trackers import Trackers, check_trackers
 
 Outcome = Literal["finished", "stopped"]
 Report = Callable[[dict[str, Any]], None]
-
-
-def make_accelerator(config: TrainConfig) -> Accelerator:
-    """The accelerator of a configuration.
-
-    Raises:
-        InputError: CUDA asked for where there is none, or fp16 on a CPU.
-    """
-    cuda = torch.cuda.is_available()
-    if config.device == "cuda" and not cuda:
-        raise InputError("device: CUDA was asked for and is not available; use device=cpu or device=auto")
-    on_cpu = config.device == "cpu" or not cuda
-    if on_cpu and config.mixed_precision == "fp16":
-        raise InputError("mixed_precision: fp16 needs a GPU; use bf16 or no")
-    if not on_cpu:
-        torch.backends.cudnn.benchmark = True
-        if config.mixed_precision != "no":
-            torch.set_float32_matmul_precision("high")
-    return Accelerator(cpu=on_cpu, mixed_precision=config.mixed_precision)
 
 
 def _unchanged(batch: Batch) -> Batch:
@@ -55,28 +38,8 @@ def _ignore_interrupts(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-class Means:
-    """Running means of scalar tensors that wait on the device until they are read."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._count = 0
-
-    def add(self, values: dict[str, Tensor]) -> None:
-        """Take in the figures of one step."""
-        for name, value in values.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._count += 1
-
-    def pop(self) -> dict[str, float]:
-        """The means since the last call."""
-        means = {name: float(value) / self._count for name, value in self._sums.items()}
-        self._sums, self._count = {}, 0
-        return means
-
-
 class Trainer:
-    """One run of one stage, new or resumed."""
+    """One run of one stage, new or resumed, in one process or as one of many."""
 
     def __init__(
         self,
@@ -86,30 +49,55 @@ class Trainer:
         on_log: Report = lambda values: None,
         on_note: Callable[[str], None] = lambda text: None,
     ) -> None:
+        check_trackers(config.trackers)
         self.config = config
-        self.on_step, self.on_log = on_step, on_log
+        self.on_step, self.on_log, self.on_note = on_step, on_log, on_note
         self.folder = RunFolder(config.output_dir)
-        checkpoint = self.folder.find_checkpoint(resume)
         self.accelerator = make_accelerator(config)
-        self.folder.start(config)
+        self.processes = Processes(self.accelerator)
+        checkpoint = self._start(resume)
         torch.manual_seed(config.seed)
-        context = Context(self.accelerator.device, self.folder.path, checkpoint is not None, on_note)
-        self.objective = build_objective(config, context)
-        self.network = self.eager_network = self.accelerator.prepare(self.objective.network)
-        self.parameters = self.objective.trainable()
-        self.optimizer = self.accelerator.prepare(build_optimizer(self.parameters, config.optim))
-        decay = config.optim.ema_decay
-        self.ema = EMA(self.parameters, decay) if decay is not None else None
-        if config.compile:
-            self.network = torch.compile(self.network)  # validation has other batch sizes and stays eager
-        self.global_step = 0
+        with self.folder.guarded(), self.processes.main_first():
+            self.objective = build_objective(config, self._context(checkpoint is not None))
+        self.learner = Learner(self.objective, config, self.accelerator, self.processes)
+        if self.processes.rank:
+            torch.manual_seed(config.seed + self.processes.rank)
+        self.parameters = self.learner.parameters
+        self.global_step, self.samples_seen = 0, 0
         self.stop_requested = False
         self._seconds_before, self._started = 0.0, time.perf_counter()
-        self._logged_at = (0, 0.0)  # step, seconds
+        self._agreed_seconds = 0.0
         self._saved_at = -1
-        self._means = Means()
+        self._validated: dict[str, float] = {}  # figures of the last validation, and its step
+        self._means, self._pace = Means(), Pace()
+        self._data = self.processes.from_main(data_fingerprint(config.data.path) if self.processes.is_main else None)  # type: ignore[attr-defined]
         if checkpoint is not None:
             self._restore(load_checkpoint(checkpoint))
+        if self.processes.is_main:
+            self.folder.record(
+                {
+                    "global_step": self.global_step,
+                    "processes": self.processes.count,
+                    "device": str(self.accelerator.device),
+                    "data": self._data,
+                }
+            )
+
+    def _start(self, resume: str | None) -> Path | None:
+        """Prepare the run folder; the checkpoint to go on from."""
+        checkpoint = None
+        if self.processes.is_main:
+            self.folder.clean_up()
+            checkpoint = self.folder.find_checkpoint(resume, self.on_note)
+            with self.folder.guarded():
+                self.folder.start(self.config)
+        return self.processes.from_main(checkpoint)
+
+    def _context(self, resuming: bool) -> Context:
+        def mean(tensor: torch.Tensor) -> torch.Tensor:
+            return self.accelerator.reduce(tensor, "mean")
+
+        return Context(self.accelerator.device, self.folder.path, resuming, self.on_note, mean)
 
     # ------------------------------------------------------------ time
 
@@ -118,80 +106,108 @@ class Trainer:
         """Wall-clock seconds of training, over all resumes."""
         return self._seconds_before + time.perf_counter() - self._started
 
+    @property
+    def samples_per_step(self) -> int:
+        """Samples that one optimizer step learns from, over all processes."""
+        return self.config.batch_size * self.config.gradient_accumulation_steps * self.processes.count
+
     def progress(self, global_step: int) -> float:
         """How far the training is at a step, 0 to 1: by steps, or by the clock of a time-boxed run if that is ahead."""
         progress = global_step / self.config.max_steps
         if self.config.max_seconds is not None:
-            progress = max(progress, self.seconds / self.config.max_seconds)
+            progress = max(progress, self._agreed_seconds / self.config.max_seconds)
         return min(1.0, progress)
+
+    def _is_over(self) -> bool:
+        """Whether to stop before another step; all processes agree on this, and on the time."""
+        stop, self._agreed_seconds = self.processes.largest(float(self.stop_requested), self.seconds)
+        self.stop_requested = bool(stop)
+        return self.stop_requested or self.progress(self.global_step) >= 1
 
     # ------------------------------------------------------------ loop
 
     def run(self) -> Outcome:
-        """Train to the end, or until asked to stop; either way a checkpoint and the exported model are written."""
-        config = self.config
-        if config.compile:
+        """Train to the end, or until asked to stop; either way a checkpoint and the exported model are written.
+
+        Raises:
+            InputError: the loss is not finite, or the disk is full.
+        """
+        if self.config.compile:
             self._warm_up()
         self._started = time.perf_counter()
-        with self._signals():
-            for batch in self._batches():
-                if self.stop_requested or self.progress(self.global_step) >= 1:
-                    break
-                self._step(batch)
+        self._pace.start()
+        with self.folder.guarded(), self._signals(), contextlib.closing(self._batches()) as batches, self._tracked():
+            while not self._is_over():
+                self.step(batches)
                 self.on_step(self.global_step, self.progress(self.global_step))
-                if self.global_step % config.log_every == 0:
-                    self._log()
-                if self.global_step % config.validate_every == 0:
-                    self._validate()
-                if self.global_step % config.save_every == 0:
-                    self._save()
+                self._report()
             finished = not self.stop_requested
-            if finished and self.global_step % config.validate_every:
+            if finished and self.global_step % self.config.validate_every:
                 self._validate()
-            if self._saved_at != self.global_step or config.max_seconds is not None:  # the clock is saved too
+            if self._saved_at != self.global_step or self.config.max_seconds is not None:  # the clock is saved too
                 self._save()
         return "finished" if finished else "stopped"
 
-    def _batches(self) -> Iterator[Batch]:
+    def _report(self) -> None:
+        """What is due after a step."""
+        config, step = self.config, self.global_step
+        if step % config.log_every == 0:
+            self._log()
+        if step % config.validate_every == 0:
+            self._validate()
+        if step % config.save_every == 0:
+            self._save()
+
+    def _batches(self) -> Generator[Batch]:
+        """The micro-batches of this process from here on, on the device."""
         config, dataset = self.config, self.objective.dataset
-        sampler = StepSampler(len(dataset), config.batch_size, config.seed, self.global_step, self.progress)
+        groups = getattr(dataset, "groups", None) or [0] * len(dataset)
+        sampler = MicroBatchSampler(
+            SampleStream(groups, config.seed),
+            config.batch_size,
+            config.gradient_accumulation_steps,
+            self.processes.rank,
+            self.processes.count,
+            self.global_step,
+            self.samples_seen,
+            self.progress,
+        )
         loader: DataLoader[Any] = DataLoader(
             dataset,  # type: ignore[arg-type]
             batch_sampler=sampler,
             num_workers=config.data.num_workers,  # type: ignore[attr-defined]
             collate_fn=_unchanged,  # type: ignore[arg-type]
             worker_init_fn=_ignore_interrupts,
+            generator=torch.Generator(),  # else each new loader takes a number from the run's own
         )
         for batch in loader:
             yield send_to_device(batch, self.accelerator.device, non_blocking=True)
 
     def _warm_up(self) -> None:
         """Compile what the first and the last step run, before the clock starts; nothing is learned."""
-        state = {name: tensor.clone() for name, tensor in self.objective.state().items()}
         batch = next(self._batches())
         for progress in (0.0, 1.0):
-            loss, _ = self.objective.loss(self.network, batch, progress)
+            loss, _ = self.objective.loss(self.learner.network, batch, progress)
             self.accelerator.backward(loss)
-            self.optimizer.zero_grad()
-        self.objective.load_state(state)
+            self.learner.optimizer.zero_grad()
 
-    def _step(self, batch: Batch) -> None:
-        optim = self.config.optim
+    def step(self, batches: Iterator[Batch]) -> None:
+        """One optimizer step, from the gradients of `gradient_accumulation_steps` micro-batches of each process."""
         progress = self.progress(self.global_step)
-        rate = learning_rate(optim, self.global_step, progress)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["lr_scale"]
-        loss, figures = self.objective.loss(self.network, batch, progress)
-        self.accelerator.backward(loss)
-        if optim.max_grad_norm is not None:
-            norm = self.accelerator.clip_grad_norm_(self.parameters.values(), optim.max_grad_norm)
-            figures = {**figures, "grad_norm": norm}
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.learner.set_rate(learning_rate(self.config.optim, self.global_step, progress))
+        means = Means()
+        for remaining in reversed(range(self.config.gradient_accumulation_steps)):
+            with self._pace.waiting():
+                batch = next(batches)
+            with self.learner.alone() if remaining else contextlib.nullcontext():
+                loss, figures = self.objective.loss(self.learner.network, batch, progress)
+                self.learner.backward(loss)
+            means.add({"loss": loss.detach(), **figures})
         self.global_step += 1
-        if self.ema is not None:
-            self.ema.update(self.global_step)
-        self._means.add({"loss": loss.detach(), **figures})
+        self.samples_seen += self.samples_per_step
+        self._pace.add(self.samples_per_step)
+        self.objective.end_step(means.tensors(), progress)
+        self._means.add({**means.tensors(), **self.learner.step(self.global_step)})
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -210,78 +226,85 @@ class Trainer:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
+    @contextlib.contextmanager
+    def _tracked(self) -> Iterator[None]:
+        """The run's trackers are open in the block."""
+        self.trackers = Trackers(self.accelerator, self.config, self.global_step)
+        try:
+            yield
+        finally:
+            self.trackers.close()
+
     # ------------------------------------------------------------ what comes out
 
     def _log(self) -> None:
-        seconds = self.seconds
-        steps = self.global_step - self._logged_at[0]
         values = {
             "global_step": self.global_step,
-            "samples_seen": self.global_step * self.config.batch_size,
-            **self._means.pop(),
-            "lr": self.optimizer.param_groups[0]["lr"],
-            "samples_per_s": round(steps * self.config.batch_size / (seconds - self._logged_at[1]), 2),
-            "seconds": round(seconds, 1),
+            "samples_seen": self.samples_seen,
+            **self.processes.mean(self._means.pop()),
+            "lr": self.learner.optimizer.param_groups[0]["lr"],
+            **self._pace.pop(),
+            "memory_gb": peak_memory_gb(self.accelerator.device),
+            "seconds": round(self.seconds, 1),
         }
-        self._logged_at = (self.global_step, self.seconds)
         if not math.isfinite(values["loss"]):
             where = f"step {self.global_step}; the last checkpoint is in {self.folder.checkpoints}"
             raise InputError(f"the loss is not finite at {where}: resume from it with a lower optim.learning_rate")
-        self.folder.log(values)
-        self.on_log(values)
+        self._write(values)
 
     def _validate(self) -> None:
-        self.objective.network.eval()
-        with torch.no_grad(), self._averaged():
-            figures = self.objective.validate(self.eager_network, self.folder.samples, self.global_step)
-        self.objective.network.train()
-        values = {"global_step": self.global_step, "seconds": round(self.seconds, 1), **figures}
-        self.folder.log(values)
-        self.on_log(values)
+        """Every process validates: spread weights need them all, and none could train meanwhile."""
+        network = self.objective.network
+        network.eval()
+        with torch.no_grad(), self.learner.averaged(), self.processes.folder(self.folder.samples) as folder:
+            figures = self.objective.validate(self.learner.eager_network, folder, self.global_step)
+        network.train()
+        self._validated = {**figures, "global_step": self.global_step}
+        self._write({"global_step": self.global_step, "seconds": round(self.seconds, 1), **figures})
+        if self.processes.is_main:
+            samples = sorted(self.folder.samples.glob(f"*-{self.global_step:08d}.*"))
+            self.trackers.show(samples, self.global_step)
+        self._pace.start()
 
-    def _averaged(self) -> contextlib.AbstractContextManager[None]:
-        return self.ema.applied() if self.ema is not None else contextlib.nullcontext()
+    def _write(self, values: dict[str, Any]) -> None:
+        if self.processes.is_main:
+            self.folder.log(values)
+            self.trackers.log(values)
+            self.on_log(values)
+
+    # ------------------------------------------------------------ checkpoints
 
     def _save(self) -> None:
-        names = {id(parameter): name for name, parameter in self.parameters.items()}
-        scaler = self.accelerator.scaler
+        self.learner.export(self.folder.path)
+        tensors = self.learner.tensors()
+        validated_here = self._validated.get("global_step") == self.global_step
         scalars = {
             "stage": self.config.stage,
             "seconds": self.seconds,
-            "samples_seen": self.global_step * self.config.batch_size,
-            "scaler": scaler.state_dict() if scaler is not None else {},
+            "samples_seen": self.samples_seen,
+            "batch_size": self.config.batch_size,
+            "data": self._data,
+            "validation_loss": self._validated.get("validation_loss") if validated_here else None,
+            **self.learner.scalars(),
         }
-        tensors: dict[str, dict[str, Tensor]] = {
-            "model": dict(self.parameters),
-            "optimizer": optimizer_tensors(self.optimizer.optimizer, names),
-            "objective": self.objective.state(),
-        }
-        if self.ema is not None:
-            tensors["ema"] = self.ema.shadow
-        with torch.no_grad(), self._averaged():
-            self.objective.export(self.folder.path)
-        save_checkpoint(
-            self.folder.checkpoints, self.global_step, Checkpoint(scalars, tensors), self.config.keep_checkpoints
-        )
+        if self.processes.is_main:
+            checkpoint = Checkpoint(scalars, tensors)
+            save_checkpoint(self.folder.checkpoints, self.global_step, checkpoint, self.config.keep_checkpoints)
         self._saved_at = self.global_step
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        scalars, tensors = checkpoint.scalars, checkpoint.tensors
+        scalars = checkpoint.scalars
         if scalars["stage"] != self.config.stage:
             raise InputError(f"checkpoint: it is of stage {scalars['stage']}, this run is of stage {self.config.stage}")
-        check_names(self.parameters, tensors["model"], "the checkpoint's model")
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(tensors["model"][name])
-        if self.ema is not None:
-            check_names(self.parameters, tensors.get("ema", {}), "the checkpoint's average (ema)")
-            self.ema.load(tensors["ema"])
-        names = {id(parameter): name for name, parameter in self.parameters.items()}
-        load_optimizer_tensors(self.optimizer.optimizer, tensors["optimizer"], names)
-        self.objective.load_state(tensors["objective"])
-        if self.accelerator.scaler is not None and scalars["scaler"]:
-            self.accelerator.scaler.load_state_dict(scalars["scaler"])
-        self.global_step = scalars["global_step"]
-        self._seconds_before = scalars["seconds"]
-        self._logged_at = (self.global_step, self._seconds_before)
-        self.folder.forget_metrics_after(self.global_step)
+        if getattr(self.objective.dataset, "groups", None) and scalars["batch_size"] != self.config.batch_size:
+            raise InputError(
+                f"batch_size: data in groups goes on with that of its checkpoint, {scalars['batch_size']}, got "
+                f"{self.config.batch_size}"
+            )
+        self.learner.load(scalars, checkpoint.tensors)
+        if scalars["data"]["sha256"] != self._data["sha256"]:
+            self.on_note(f"the data in {self._data['path']} is not what it was at step {scalars['global_step']}")
+        self.global_step, self.samples_seen = scalars["global_step"], scalars["samples_seen"]
+        self._seconds_before = self._agreed_seconds = scalars["seconds"]
+        if self.processes.is_main:
+            self.folder.forget_metrics_after(self.global_step)

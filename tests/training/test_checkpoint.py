@@ -50,7 +50,7 @@ def test_load_checkpoint_refuses_damaged_tensors(tmp_path: Path) -> None:
     path = save(tmp_path, 5)
     file = path / "model.safetensors"
     file.write_bytes(b"\xff" * file.stat().st_size)
-    with pytest.raises(InputError, match=r"model\.safetensors is damaged"):
+    with pytest.raises(InputError, match=r"damaged \(model\.safetensors has changed"):
         load_checkpoint(path)
 
 

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from t2v.errors import InputError
 from t2v.training.config import STAGES, TrainConfig
-from t2v.training.trainer import Means, Trainer
+from t2v.training.figures import Means
+from t2v.training.trainer import Trainer
 
 Configure = Callable[..., TrainConfig]
 

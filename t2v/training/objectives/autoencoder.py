@@ -90,7 +90,7 @@ class AutoencoderObjective:
     """L1 + MSE + edges + KL, with a controller that may hold the KL at a target."""
 
     def __init__(self, config: AutoencoderTrainConfig, context: Context) -> None:
-        self.config, self.device = config, context.device
+        self.config, self.device, self.mean = config, context.device, context.mean
         self.autoencoder = self._build(config).to(context.device)
         self.network = Reconstruction(self.autoencoder)
         factor = self.autoencoder.downsample_factor
@@ -127,7 +127,7 @@ class AutoencoderObjective:
         channels = self.autoencoder.config.latent_channels
         keys = sample_keys(self.config.seed, batch["epochs"], batch["indices"], "latents")
         noise = normal(keys, (channels, self.latent_size, self.latent_size))
-        train_encoder = progress < 1 - weights.decoder_only_fraction
+        train_encoder = self._encoder_learns(progress)
         reconstruction, mean, logvar = network(images, noise, train_encoder)
         difference = reconstruction.float() - images
         mean, logvar = mean.float(), logvar.float()
@@ -140,15 +140,17 @@ class AutoencoderObjective:
         )
         if train_encoder:
             loss = loss + self.kl_weight * kl
-            self._steer_kl(kl.detach())
-        figures = {"l1": absolute, "mse": square, "kl": kl, "kl_weight": self.kl_weight.clone()}
+        figures = {"l1": absolute, "mse": square, "kl": kl, "kl_weight": self.kl_weight}
         return loss, {name: value.detach() for name, value in figures.items()}
 
-    def _steer_kl(self, kl: Tensor) -> None:
+    def _encoder_learns(self, progress: float) -> bool:
+        return progress < 1 - self.config.diffusion.decoder_only_fraction
+
+    def end_step(self, figures: dict[str, Tensor], progress: float) -> None:
         """Raise the KL weight while the KL is above its target, lower it while below: by at most kl_rate a step."""
         weights = self.config.diffusion
-        if weights.kl_target is not None:
-            error = (kl / weights.kl_target - 1).clamp(-1, 1)
+        if weights.kl_target is not None and self._encoder_learns(progress):
+            error = (self.mean(figures["kl"]) / weights.kl_target - 1).clamp(-1, 1)
             self.kl_weight = self.kl_weight * torch.exp(weights.kl_rate * error)
 
     def state(self) -> dict[str, Tensor]:
@@ -158,7 +160,7 @@ class AutoencoderObjective:
         self.kl_weight = state["kl_weight"].to(self.device)
 
     def validate(self, network: nn.Module, folder: Path, global_step: int) -> dict[str, float]:
-        """PSNR of held-back pictures from their mean latents, and a grid: originals above reconstructions."""
+        """PSNR and squared error of held-back pictures from mean latents, and a grid of originals above copies."""
         reconstructions, squares = [], []
         for pixels in self.validation_pixels.split(self.config.batch_size):
             images = to_model_range(pixels.to(self.device))
@@ -168,11 +170,12 @@ class AutoencoderObjective:
             squares.append((reconstruction - images).square().mean(dim=(1, 2, 3)))
             reconstructions.append(to_pixels(reconstruction))
         # the pixel range is 2 wide: peak power 4
-        psnr = float((10 * torch.log10(4 / torch.cat(squares))).mean())
+        errors = torch.cat(squares)
+        psnr = float((10 * torch.log10(4 / errors)).mean())
         originals, copies = self.validation_pixels.numpy(), np.concatenate(reconstructions)
         rows = [rows[i : i + 8] for i in range(0, min(16, len(originals)), 8) for rows in (originals, copies)]
         save_picture(folder / f"reconstruction-{global_step:08d}.png", picture_grid(np.concatenate(rows), len(rows[0])))
-        return {"psnr": round(psnr, 3)}
+        return {"psnr": round(psnr, 3), "validation_loss": float(errors.mean())}
 
     def latent_statistics(self, autoencoder: AutoencoderKL) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of sampled latents for each channel, over the first training pictures."""

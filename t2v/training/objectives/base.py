@@ -34,6 +34,7 @@ class Context:
     output_dir: Path
     resuming: bool  # the run folder holds what a former start of this run wrote
     note: Callable[[str], None]  # tells a person one line
+    mean: Callable[[Tensor], Tensor] = lambda tensor: tensor  # over the processes of the run
 
 
 class Objective(Protocol):
@@ -57,6 +58,9 @@ class Objective(Protocol):
             network: `self.network`, possibly wrapped for mixed precision, compilation or several processes.
             progress: of the training, from 0 to 1.
         """
+
+    def end_step(self, figures: dict[str, Tensor], progress: float) -> None:
+        """Told after each optimizer step the mean figures of this process's losses, on the device."""
 
     def state(self) -> dict[str, Tensor]:
         """Tensors beyond the network that a checkpoint must hold."""

@@ -180,6 +180,9 @@ class ImageObjective:
         output = network(self.schedule.add_noise(latents, noise, timesteps), timesteps, input_ids)
         return self.loss_of(output, latents, noise, timesteps)
 
+    def end_step(self, figures: dict[str, Tensor], progress: float) -> None:
+        """Nothing to steer."""
+
     def state(self) -> dict[str, Tensor]:
         return {}
 

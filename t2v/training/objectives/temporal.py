@@ -116,6 +116,9 @@ class TemporalObjective:
     def _noise(self, keys: Tensor, shape: Sequence[int]) -> Tensor:
         return share_noise(normal(keys, shape), self.config.diffusion.shared_noise)
 
+    def end_step(self, figures: dict[str, Tensor], progress: float) -> None:
+        """Nothing to steer."""
+
     def state(self) -> dict[str, Tensor]:
         return {}
 
