@@ -194,7 +194,7 @@ def test_gradient_checkpointing_trains_alike_and_keeps_less(configure: Configure
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             batch = trainer.objective.dataset.__getitems__([Position(0, index, 1.0) for index in range(3)])
-            trainer.objective.loss(trainer.network, batch, 0.0)
+            trainer.objective.loss(trainer.learner.network, batch, 0.0)
         kept.append(count)
         trainer.run()
         weights.append(trainer.parameters)
