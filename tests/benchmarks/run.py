@@ -1,20 +1,26 @@
 """Run benchmarks by name: `python -m tests.benchmarks.run unet_inflation`.
 
-Rows go to tests/benchmarks/results/NAME.csv.
+Rows go to tests/benchmarks/results/NAME.csv. Benchmarks of another kind are programs of their own, which take their own
+options: `python -m tests.benchmarks.run temporal_training_step --size tiny`.
 """
 
 import argparse
 import importlib
+import sys
 
 import torch
 
 from tests.benchmarks.registry import BENCHMARKS, RESULTS, measure, write
 
 MODULES = ("unet_inflation",)  # each registers its benchmarks
+PROGRAMS = ("temporal_training_step",)
 
 
 def main() -> None:
     """Measure, print and append the rows."""
+    if sys.argv[1:2] and sys.argv[1] in PROGRAMS:
+        importlib.import_module(f"tests.benchmarks.{sys.argv[1]}").main(sys.argv[2:])
+        return
     for module in MODULES:
         importlib.import_module(f"tests.benchmarks.{module}")
     parser = argparse.ArgumentParser(description=__doc__)

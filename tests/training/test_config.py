@@ -91,3 +91,10 @@ def test_shipped_configs_load_and_differ_only_in_scale(stage: str, kind: str) ->
     other = load_config(stage, [CONFIGS / "full" / f"{stage}.yaml"])
     # the same architecture, so that weights of one warm-start the other
     assert config.model_dump()["model"] == other.model_dump()["model"]
+
+
+@pytest.mark.parametrize("files", [["temporal.yaml"], ["temporal.yaml", "temporal_12gb.yaml"]])
+def test_shipped_configs_for_stable_diffusion_load(files: list[str]) -> None:
+    config = load_config("temporal", [CONFIGS.parent / "sd15" / file for file in files])
+    assert config.data.num_frames == 16 and config.data.resolution == 256  # type: ignore[attr-defined]
+    assert config.model.gradient_checkpointing and config.model.train == "temporal"  # type: ignore[attr-defined]
