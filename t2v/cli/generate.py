@@ -31,6 +31,7 @@ class _Source:
 
     model: str = "mini"
     motion: str | None = None
+    tokenizer: str | None = None
     device: str = "auto"
     dtype: str = "auto"
     threads: int | None = None  # of the CPU: another number may round differently
@@ -52,6 +53,7 @@ def generate(
     output: options.Output = None,
     model: options.Model = None,
     motion: options.Motion = None,
+    tokenizer: options.Tokenizer = None,
     num_frames: options.NumFrames = None,
     fps: options.Fps = None,
     height: options.Height = None,
@@ -102,9 +104,8 @@ def generate(
         output = repeat_path(from_, record)
     jobs = plan_jobs(texts, seed, num_videos, output)
     check_jobs(jobs, overwrite, preview)
-    source = _source(
-        record, options.given(model=model, motion=None if motion is None else str(motion), device=device, dtype=dtype)
-    )
+    networks = options.given(model=model, motion=None if motion is None else str(motion), tokenizer=tokenizer)
+    source = _source(record, {**networks, **options.given(device=device, dtype=dtype)})
     _run(jobs, source, settings, _Show(preview, as_json, overwrite), Reporter(quiet))
 
 
@@ -125,10 +126,10 @@ def _prompts(prompt: str | None, prompts_file: Path | None, record: dict[str, An
 
 def _source(record: dict[str, Any], given: dict[str, Any]) -> _Source:
     """The recorded source, changed by the options given; none of them leaves the exact repeat intact."""
-    names = ("model", "motion", "device", "dtype", "threads", "weights_sha256")
+    names = ("model", "motion", "tokenizer", "device", "dtype", "threads", "weights_sha256")
     recorded = {name: record[name] for name in names if name in record}
     if "model" in given:
-        recorded.pop("motion", None)
+        recorded = {name: value for name, value in recorded.items() if name not in ("motion", "tokenizer")}
     if "model" in given or "motion" in given:
         recorded.pop("weights_sha256", None)
     return _Source(**{**recorded, **given})
@@ -169,7 +170,7 @@ def _load(
             check_sampler(settings["sampler"])
         if source.threads is not None:
             torch.set_num_threads(source.threads)
-        pipe = load(source.model, device=source.device, dtype=source.dtype, motion=source.motion)
+        pipe = load(source.model, source.device, source.dtype, source.motion, source.tokenizer)
         if source.weights_sha256 not in (None, pipe.weights_sha256):
             reporter.warn(f"the weights of {source.model} are not the recorded ones: the video will differ")
     return pipe, {"import": imported - STARTED, "load": time.perf_counter() - imported}

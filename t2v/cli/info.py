@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
-Name = Annotated[str, typer.Argument(help="mini, a model folder, or a hub id.")]
+Name = Annotated[str, typer.Argument(help="mini, a Stable Diffusion folder or single .safetensors file, or a hub id.")]
 
 
 @app.command()

@@ -17,7 +17,14 @@ Output = Annotated[
         "[default: outputs/PROMPT-SEED.mp4]",
     ),
 ]
-Model = Annotated[str | None, typer.Option(help="mini, a model folder, or a hub id. [default: mini]")]
+Model = Annotated[
+    str | None,
+    typer.Option(help="mini, a Stable Diffusion folder or single .safetensors file, or a hub id. [default: mini]"),
+]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(help="For a single file, which has none: a tokenizer/ or model folder, or a hub id."),
+]
 Motion = Annotated[Path | None, typer.Option(help="Folder or file of temporal weights. [default: the model's motion/]")]
 NumFrames = Annotated[int | None, typer.Option(help=f"Frames of the video. {_MODEL_DEFAULT}")]
 Fps = Annotated[float | None, typer.Option(help=f"Frames per second. {_MODEL_DEFAULT}")]

@@ -328,11 +328,21 @@ class AutoencoderKL(nn.Module):
     @classmethod
     def from_pretrained(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> Self:
         """Read a `vae/` folder; raises InputError for anything missing, unsupported or not fitting."""
-        config = AutoencoderConfig.from_dict(load_config(folder))
-        state_dict = rename_old_keys(load_state_dict(folder))
+        return cls.from_parts(load_config(folder), load_state_dict(folder), str(folder), dtype)
+
+    @classmethod
+    def from_parts(
+        cls,
+        config: Mapping[str, Any],
+        state_dict: Mapping[str, Tensor],
+        what: str,
+        dtype: torch.dtype = torch.float32,
+    ) -> Self:
+        """From a public `config.json` and its weights; `what` is what messages call them."""
+        state_dict = rename_old_keys(state_dict)
         with torch.device("meta"):
-            model = cls(config)
-        check_state_dict(model, state_dict, str(folder))
+            model = cls(AutoencoderConfig.from_dict(config))
+        check_state_dict(model, state_dict, what)
         model.load_state_dict(state_dict, assign=True)
         return model.to(dtype=dtype, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 

@@ -1,13 +1,16 @@
 """Reading and writing one network: `config.json` beside safetensors weights, as public model folders have it."""
 
 import json
+import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from t2v.errors import InputError
@@ -15,9 +18,8 @@ from t2v.errors import InputError
 DIFFUSERS_STEM = "diffusion_pytorch_model"
 PICKLE_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 PICKLE_REFUSED = (
-    "pickle checkpoints can run code when opened and are refused: convert it to safetensors where you trust it, "
-    'with safetensors.torch.save_file(torch.load(PATH, weights_only=True), "NEW.safetensors"), '
-    "or download the safetensors version"
+    "pickle checkpoints can run code when opened and are refused: read its tensors, and nothing else, with "
+    "`t2v convert FILE NEW.safetensors`, or download the safetensors version"
 )
 
 
@@ -80,10 +82,13 @@ def weight_files(folder_or_file: str | Path, stem: str = DIFFUSERS_STEM) -> list
 
 
 def _shards(index: Path) -> list[Path]:
-    names = sorted(set(load_json(index).get("weight_map", {}).values()))
-    if not names:
+    weight_map = load_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
         raise InputError(f"{index} names no weight files: download the model again")
+    names = sorted({str(name) for name in weight_map.values()})
     for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise InputError(f"{index} names {name!r}, expected safetensors files beside it: download the model again")
         if not (index.parent / name).is_file():
             raise InputError(f"{index.parent / name} is missing, {index.name} names it: download the model again")
     return [index.parent / name for name in names]
@@ -99,12 +104,56 @@ def load_state_dict(folder_or_file: str | Path, stem: str = DIFFUSERS_STEM) -> d
     for file in weight_files(folder_or_file, stem):
         try:
             state_dict.update(load_file(file))
-        except (SafetensorError, OSError, ValueError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(
-                f"{file} is truncated or not a safetensors file ({reason}): download or export it again"
-            ) from error
+        except _UNREADABLE as error:
+            raise _broken_file(file, error) from error
     return state_dict
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file says of itself."""
+
+    shapes: dict[str, tuple[int, ...]]  # of every tensor
+    dtypes: dict[str, str]  # of every tensor, in safetensors' words: F32, F16, BF16, I64, ...
+    metadata: dict[str, str]
+
+    @property
+    def num_parameters(self) -> int:
+        """Floating-point values in all tensors."""
+        return sum(math.prod(shape) for name, shape in self.shapes.items() if "F" in self.dtypes[name])
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all tensors."""
+        bits = {dtype: int(re.sub(r"\D", "", dtype.split("_")[0]) or 8) for dtype in set(self.dtypes.values())}
+        return sum(math.prod(shape) * bits[self.dtypes[name]] // 8 for name, shape in self.shapes.items())
+
+    def select(self, names: Iterable[str]) -> "Header":
+        """The header of these tensors alone."""
+        names = list(names)
+        dtypes = {name: self.dtypes[name] for name in names}
+        return Header({name: self.shapes[name] for name in names}, dtypes, self.metadata)
+
+
+def load_header(path: str | Path) -> Header:
+    """The header of one safetensors file, which is checked against its size; no tensor is read."""
+    (file,) = weight_files(path)
+    try:
+        with safe_open(file, framework="pt") as content:
+            tensors = {name: content.get_slice(name) for name in content.keys()}  # noqa: SIM118
+            shapes = {name: tuple(tensor.get_shape()) for name, tensor in tensors.items()}
+            dtypes = {name: tensor.get_dtype() for name, tensor in tensors.items()}
+            return Header(shapes, dtypes, dict(content.metadata() or {}))
+    except _UNREADABLE as error:
+        raise _broken_file(file, error) from error
+
+
+_UNREADABLE = (SafetensorError, OSError, ValueError, KeyError, UnicodeDecodeError)
+
+
+def _broken_file(file: Path, error: Exception) -> InputError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return InputError(f"{file} is truncated or not a safetensors file ({reason}): download or export it again")
 
 
 def save_state_dict(

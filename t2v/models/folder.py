@@ -1,4 +1,4 @@
-"""The model folder: a plain Stable Diffusion folder with `motion/` beside, found by name and loaded as a whole."""
+"""A model as a whole: a plain Stable Diffusion folder with `motion/` beside, or a single file; found by name."""
 
 import hashlib
 import json
@@ -14,16 +14,17 @@ import torch
 
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
-from t2v.models.base import DIFFUSERS_STEM, PICKLE_REFUSED, PICKLE_SUFFIXES, load_json, save_json, weight_files
+from t2v.models.base import PICKLE_REFUSED, PICKLE_SUFFIXES, save_json, weight_files
+from t2v.models.checkpoint import STEMS, model_index, read_folder
 from t2v.models.inflate import load_motion, load_motion_config, save_motion
 from t2v.models.lora import LORA_FILE, merge_lora
-from t2v.models.text_encoder import TextEncoder
+from t2v.models.single_file import read_single_file
+from t2v.models.text_encoder import EOS_TOKEN, TextEncoder, load_tokenizer
 from t2v.models.unet import VideoUNet
 
 ZOO = Path(__file__).parents[1] / "zoo"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-STEMS = {"text_encoder": "model", "unet": DIFFUSERS_STEM, "vae": DIFFUSERS_STEM}
-CLASSES = {"text_encoder": "CLIPTextModel", "unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+TOKENIZER_FILES = ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
 CONFIG_PATTERNS = ["model_index.json", "vocabulary.json", "*/*.json", "*/*.txt", "motion/*.safetensors"]
 
 
@@ -31,14 +32,15 @@ CONFIG_PATTERNS = ["model_index.json", "vocabulary.json", "*/*.json", "*/*.txt",
 class Components:
     """A loaded model folder."""
 
-    name: str  # `mini`, a hub id, or the absolute path of a folder: loads the same model again
-    path: Path  # the folder on this machine
+    name: str  # `mini`, a hub id, or the absolute path of a folder or single file: loads the same model again
+    path: Path  # the folder or file on this machine
     unet: VideoUNet  # unet.motion is None when there are no temporal weights
     autoencoder: AutoencoderKL
     text_encoder: TextEncoder
     scheduler: dict[str, Any]  # scheduler_config.json
     motion_path: str | None = None  # absolute path of the motion that was asked for; None: the folder's own, if any
     motion_scheduler: dict[str, Any] | None = None  # scheduler config that the motion was trained with
+    tokenizer_path: str | None = None  # of the tokenizer that was asked for
     vocabulary: frozenset[str] | None = None  # words of the training captions, where the folder lists them
     weight_files: tuple[Path, ...] = ()  # in the order text encoder, U-Net, autoencoder, motion
 
@@ -61,6 +63,14 @@ def find_model(name: str) -> Path:
     Raises:
         InputError: no such model, a single file, a pickle, or a download that failed.
     """
+    path = find_source(name)
+    if path.is_file():
+        raise InputError(f"{name} is a single file: make a folder of it first, with `t2v convert {name} FOLDER`")
+    return path
+
+
+def find_source(name: str) -> Path:
+    """The folder of a model, as `find_model`, or the single safetensors file that it is."""
     path = Path(name)
     if name == "mini":
         return ZOO / name
@@ -68,14 +78,45 @@ def find_model(name: str) -> Path:
         return path
     if path.suffix in PICKLE_SUFFIXES:
         raise InputError(f"{name}: {PICKLE_REFUSED}")
-    if path.suffix == ".safetensors":
-        raise InputError(
-            f"{name}: single-file checkpoints come with a later version; make a folder of it with diffusers: "
-            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)"
-        )
+    if path.suffix == ".safetensors" and path.is_file():
+        return path
     if HUB_ID.fullmatch(name) and not path.exists():
         return _download(name)
-    raise InputError(f"no model at {name}: give mini, a Stable Diffusion folder, or a hub id such as owner/model")
+    raise InputError(
+        f"no model at {name}: give mini, a Stable Diffusion folder or .safetensors file, or a hub id, as in owner/model"
+    )
+
+
+def find_tokenizer(model: Path, name: str | None) -> Path:
+    """The `tokenizer/` folder of a model.
+
+    Args:
+        model: folder or single file. A single file holds none: one beside the file is taken, or the named one.
+        name: a tokenizer folder, a model folder that has one, or a hub id, from which it is downloaded; None: the
+            model's.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name is None:
+        folder = model / "tokenizer" if model.is_dir() else model.parent / "tokenizer"
+        if model.is_file() and not folder.is_dir():
+            raise InputError(
+                f"{model} has no tokenizer, as no single file has: give --tokenizer with the folder of one (any Stable "
+                "Diffusion model has it as tokenizer/) or a hub id such as openai/clip-vit-large-patch14 to download"
+            )
+        return folder
+    folder = Path(name)
+    if not folder.exists() and HUB_ID.fullmatch(name):
+        folder = _snapshot(name, TOKENIZER_FILES + [f"tokenizer/{file}" for file in TOKENIZER_FILES])
+    if not folder.is_dir():
+        raise InputError(f"no tokenizer at {name}: give a tokenizer/ folder, a model folder, or a hub id")
+    return folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
+
+
+def pad_token(unet_config: Mapping[str, Any]) -> str:
+    """What the prompts of a model are filled up with: Stable Diffusion 2 has linear projections, and "!"."""
+    return "!" if unet_config.get("use_linear_projection") else EOS_TOKEN
 
 
 def _download(name: str) -> Path:
@@ -103,27 +144,34 @@ def load_components(
     motion: str | None = None,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
+    tokenizer: str | None = None,
 ) -> Components:
     """Load a whole model.
 
     Args:
-        name: see `find_model`.
+        name: see `find_source`.
         motion: folder or safetensors file of temporal weights; None takes the model's `motion/`, and without one the
             U-Net stays an image network (`unet.motion is None`). A folder's LoRA is merged into the spatial weights.
+        tokenizer: see `find_tokenizer`.
 
     Raises:
         InputError: anything that is missing (which file is said), broken, not supported or not fitting.
     """
-    folder = find_model(name)
-    _check_index(folder)
-    files = [file for part, stem in STEMS.items() for file in weight_files(folder / part, stem)]
-    scheduler = load_json(folder / "scheduler" / "scheduler_config.json")
-    source = _motion_source(folder, motion)
-    vocabulary = _load_vocabulary(folder / "vocabulary.json")
-    text_encoder = TextEncoder.from_pretrained(folder)
-    autoencoder = AutoencoderKL.from_pretrained(folder / "vae")
-    unet = VideoUNet.from_pretrained(folder / "unet").eval()
-    _check_fit(folder, unet, autoencoder, text_encoder)
+    path = find_source(name)
+    source = _motion_source(path, motion)
+    tokenizer_folder = find_tokenizer(path, tokenizer)
+    checkpoint = read_single_file(path) if path.is_file() else read_folder(path)
+    words = load_tokenizer(tokenizer_folder)
+    files = [path] if path.is_file() else _weight_files(path)
+    if path.is_file():
+        words.pad_token = pad_token(checkpoint.parts["unet"].config)
+    vocabulary = _load_vocabulary(path / "vocabulary.json")
+    labels = {part: str(path if path.is_file() else path / part) for part in STEMS}
+    text, unet_part, vae = (checkpoint.parts[part] for part in ("text_encoder", "unet", "vae"))
+    text_encoder = TextEncoder.from_parts(text.config, text.weights, words, labels["text_encoder"])
+    autoencoder = AutoencoderKL.from_parts(vae.config, vae.weights, labels["vae"])
+    unet = VideoUNet.from_parts(unet_part.config, unet_part.weights, labels["unet"]).eval()
+    _check_fit(path, unet, autoencoder, text_encoder)
     motion_scheduler = None
     if source is not None:
         files += weight_files(source)
@@ -133,37 +181,27 @@ def load_components(
             merge_lora(unet, source / LORA_FILE)
         motion_scheduler = load_motion_config(source).get("scheduler")
     return Components(
-        name=str(folder.resolve()) if Path(name).is_dir() and name != "mini" else name,
-        path=folder,
+        name=str(path.resolve()) if Path(name).exists() and name != "mini" else name,
+        path=path,
         unet=unet.to(device, dtype),
         autoencoder=autoencoder.to(device, dtype),
         text_encoder=text_encoder.to(device, dtype),
-        scheduler=scheduler,
+        scheduler=checkpoint.scheduler,
         motion_path=None if motion is None else str(Path(motion).resolve()),
+        tokenizer_path=None if tokenizer is None else _absolute(tokenizer),
         motion_scheduler=motion_scheduler,
         vocabulary=vocabulary,
         weight_files=tuple(files),
     )
 
 
-def _check_index(folder: Path) -> None:
-    index = load_json(folder / "model_index.json")
-    if _class_in(index, "text_encoder_2") is not None:
-        raise InputError(
-            f"{folder} is a {index.get('_class_name')} with two text encoders: use Stable Diffusion 1 or 2"
-        )
-    for part, supported in CLASSES.items():
-        found = _class_in(index, part)
-        if found != supported:
-            raise InputError(
-                f"{folder / 'model_index.json'}: {part} is {found}, supported is {supported} (Stable Diffusion 1 or 2)"
-            )
+def _weight_files(folder: Path) -> list[Path]:
+    return [file for part, stem in STEMS.items() for file in weight_files(folder / part, stem)]
 
 
-def _class_in(index: Mapping[str, Any], part: str) -> Any:
-    """The class that a model_index.json opens a part with, [library, class]; None where it has none."""
-    entry = index.get(part)
-    return entry[-1] if isinstance(entry, list) and entry else entry
+def _absolute(name: str) -> str:
+    """A path that holds from any folder; a hub id as it is."""
+    return str(Path(name).resolve()) if Path(name).exists() else name
 
 
 def _motion_source(folder: Path, motion: str | None) -> Path | None:
@@ -224,20 +262,4 @@ def save_model_folder(
     save_json(folder / "scheduler" / "scheduler_config.json", scheduler_config)
     if vocabulary is not None:
         save_json(folder / "vocabulary.json", sorted(set(vocabulary)))
-    save_json(folder / "model_index.json", model_index(scheduler_config))
-
-
-def model_index(scheduler_config: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of `model_index.json`: which classes of which library other tools open the parts with."""
-    return {
-        "_class_name": "StableDiffusionPipeline",
-        "feature_extractor": [None, None],
-        "image_encoder": [None, None],
-        "requires_safety_checker": False,
-        "safety_checker": [None, None],
-        "scheduler": ["diffusers", scheduler_config.get("_class_name", "DDIMScheduler")],
-        "text_encoder": ["transformers", CLASSES["text_encoder"]],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", CLASSES["unet"]],
-        "vae": ["diffusers", CLASSES["vae"]],
-    }
+    save_json(folder / "model_index.json", model_index(dict(scheduler_config)))

@@ -187,14 +187,27 @@ class TextEncoder(nn.Module):
         """Read `text_encoder/` and `tokenizer/` of a model folder; InputError for anything missing or not fitting."""
         folder = Path(model_folder) / "text_encoder"
         config = load_config(folder)
-        if config.get("model_type", "clip_text_model") != "clip_text_model":
-            raise InputError(f"{folder}: model_type is {config['model_type']!r}, supported is 'clip_text_model'")
+        _check_type(config, str(folder))
         state_dict = load_state_dict(folder, stem="model")
+        tokenizer = load_tokenizer(Path(model_folder) / "tokenizer")
+        return cls.from_parts(config, state_dict, tokenizer, str(folder), dtype)
+
+    @classmethod
+    def from_parts(
+        cls,
+        config: dict[str, Any],
+        state_dict: dict[str, Tensor],
+        tokenizer: CLIPTokenizerFast,
+        what: str,
+        dtype: torch.dtype = torch.float32,
+    ) -> Self:
+        """From a public `config.json`, its weights and a tokenizer; `what` is what messages call the weights."""
+        _check_type(config, what)
         model = _empty_model(CLIPTextConfig.from_dict(config))
         state_dict = _rename_keys(state_dict, next(iter(model.state_dict())).startswith(KEY_PREFIX))
-        check_state_dict(model, state_dict, str(folder))
+        check_state_dict(model, state_dict, what)
         model.load_state_dict(state_dict, assign=True)
-        return cls(model.to(dtype), load_tokenizer(Path(model_folder) / "tokenizer")).eval()
+        return cls(model.to(dtype), tokenizer).eval()
 
     def save_pretrained(self, model_folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write `text_encoder/` and `tokenizer/` of a model folder, in the public format."""
@@ -204,6 +217,11 @@ class TextEncoder(nn.Module):
         state_dict = _rename_keys(self.model.state_dict(), True)
         save_model(Path(model_folder) / "text_encoder", config, state_dict, stem="model", dtype=dtype)
         save_tokenizer(self.tokenizer, Path(model_folder) / "tokenizer")
+
+
+def _check_type(config: dict[str, Any], what: str) -> None:
+    if config.get("model_type", "clip_text_model") != "clip_text_model":
+        raise InputError(f"{what}: model_type is {config['model_type']!r}, supported is 'clip_text_model'")
 
 
 def _empty_model(config: CLIPTextConfig) -> CLIPTextModel:

@@ -1,6 +1,8 @@
 """The video U-Net: the public Stable Diffusion U-Net with temporal modules beside its own."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -141,11 +143,14 @@ class VideoUNet(nn.Module):
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "VideoUNet":
         """Read a `unet/` folder of the public format, without motion; parameters are float32."""
-        config = VideoUNetConfig.from_dict(load_config(folder))
-        state_dict = load_state_dict(folder)
+        return cls.from_parts(load_config(folder), load_state_dict(folder), str(folder))
+
+    @classmethod
+    def from_parts(cls, config: dict[str, Any], state_dict: Mapping[str, torch.Tensor], what: str) -> "VideoUNet":
+        """From a public `config.json` and its weights; `what` is what messages call them. Parameters are float32."""
         with torch.device("meta"):
-            unet = cls(config)
-        check_state_dict(unet, state_dict, str(folder))
+            unet = cls(VideoUNetConfig.from_dict(config))
+        check_state_dict(unet, state_dict, what)
         unet.load_state_dict({name: tensor.float() for name, tensor in state_dict.items()}, assign=True)
         return unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

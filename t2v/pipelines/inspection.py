@@ -1,21 +1,19 @@
 """What a model is made of, read from its configs and the headers of its files: no weights are loaded."""
 
 import dataclasses
-import json
-import math
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from t2v.diffusion.schedule import NoiseSchedule
-from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderConfig
-from t2v.models.base import load_config, load_json, weight_files
-from t2v.models.folder import STEMS, find_model
+from t2v.models.base import load_config, load_header, load_json, weight_files
+from t2v.models.checkpoint import STEMS
+from t2v.models.folder import find_source
 from t2v.models.inflate import load_motion_config
 from t2v.models.lora import LORA_FILE
+from t2v.models.single_file import headers_of_parts, read_configs
 from t2v.models.unet import MotionConfig, VideoUNetConfig
 from t2v.pipelines.advice import length_advice, scheduler_advice, scheduler_differences
 from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
@@ -81,21 +79,19 @@ def inspect_model(
     Raises:
         InputError: no such model, or a file that is missing or broken.
     """
-    folder = find_model(name)
-    load_json(folder / "model_index.json")
-    files = {part: weight_files(folder / part, stem) for part, stem in STEMS.items()}
-    source = Path(motion) if motion is not None else folder / "motion"
+    path = find_source(name)
+    parts, configs = _inspect_file(path) if path.is_file() else _inspect_folder(path)
+    source = Path(motion) if motion is not None else path / "motion"
     motion_config = load_motion_config(source) if motion is not None or source.is_dir() else None
     if motion_config is not None:
-        files["motion"] = weight_files(source)
-        files |= {"lora": [source / LORA_FILE]} if (source / LORA_FILE).is_file() else {}
-    parts = tuple(_part(part, paths) for part, paths in files.items())
-    unet = VideoUNetConfig.from_dict(load_config(folder / "unet"))
-    autoencoder = AutoencoderConfig.from_dict(load_config(folder / "vae"))
+        parts += (_part("motion", weight_files(source)),)
+        parts += (_part("lora", [source / LORA_FILE]),) if (source / LORA_FILE).is_file() else ()
+    unet = VideoUNetConfig.from_dict(configs["unet"])
+    autoencoder = AutoencoderConfig.from_dict(configs["vae"])
     trained = MotionConfig.from_dict(motion_config) if motion_config is not None else None
-    settings = dataclasses.replace(default_settings(folder, unet, trained, autoencoder), **(options or {}))
+    settings = dataclasses.replace(default_settings(path, unet, trained, autoencoder), **(options or {}))
     settings.check_size(2 ** (len(autoencoder.block_out_channels) - 1))
-    schedule = NoiseSchedule.from_config(load_json(folder / "scheduler" / "scheduler_config.json"))
+    schedule = NoiseSchedule.from_config(configs["scheduler"])
     precision = resolve_dtype(dtype, resolve_device("auto"))
     num_parameters = sum(part.num_parameters for part in parts)
     return ModelInfo(
@@ -127,7 +123,7 @@ def motion_warnings(
 
 
 def default_settings(
-    folder: Path, unet: VideoUNetConfig, motion: MotionConfig | None, autoencoder: AutoencoderConfig
+    path: Path, unet: VideoUNetConfig, motion: MotionConfig | None, autoencoder: AutoencoderConfig
 ) -> GenerationSettings:
     """What a model makes unless told otherwise: as it was trained, over that its generation_config.json."""
     factor = 2 ** (len(autoencoder.block_out_channels) - 1)
@@ -136,24 +132,25 @@ def default_settings(
     options: dict[str, Any] = {"height": height * factor, "width": width * factor}
     if motion is not None:
         options |= {"num_frames": motion.num_frames, "fps": motion.fps}
-    file = folder / GENERATION_CONFIG
+    file = path / GENERATION_CONFIG
     options |= load_json(file) if file.is_file() else {}
     return GenerationSettings(**GenerationSettings.check_options(options, str(file)))
 
 
+def _inspect_folder(folder: Path) -> tuple[tuple[Part, ...], dict[str, dict[str, Any]]]:
+    load_json(folder / "model_index.json")
+    parts = tuple(_part(part, weight_files(folder / part, stem)) for part, stem in STEMS.items())
+    configs = {part: load_config(folder / part) for part in STEMS}
+    return parts, configs | {"scheduler": load_json(folder / "scheduler" / "scheduler_config.json")}
+
+
+def _inspect_file(path: Path) -> tuple[tuple[Part, ...], dict[str, dict[str, Any]]]:
+    header = load_header(path)
+    configs = read_configs(header, path)
+    parts = headers_of_parts(header)
+    return tuple(Part(part, parts[part].num_parameters, parts[part].num_bytes) for part in STEMS), configs
+
+
 def _part(name: str, files: list[Path]) -> Part:
-    return Part(name, sum(_count_parameters(file) for file in files), sum(file.stat().st_size for file in files))
-
-
-def _count_parameters(file: Path) -> int:
-    """Floating-point values in a safetensors file, by its header: 8 bytes of length, then JSON."""
-    try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length))
-        tensors = [value for name, value in header.items() if name != "__metadata__"]
-        if file.stat().st_size != 8 + length + max((value["data_offsets"][1] for value in tensors), default=0):
-            raise ValueError("the header tells of another size")
-        return sum(math.prod(value["shape"]) for value in tensors if "F" in value["dtype"])
-    except (ValueError, struct.error, OverflowError, MemoryError, AttributeError, TypeError, LookupError) as error:
-        raise InputError(f"{file} is truncated or not a safetensors file: download or export it again") from error
+    headers = [load_header(file) for file in files]
+    return Part(name, sum(header.num_parameters for header in headers), sum(file.stat().st_size for file in files))

@@ -37,20 +37,28 @@ class Callback(Protocol):
         """step_index counts from 0; `estimate()` decodes the running estimate of the clean video."""
 
 
-def load(name: str, device: str = "auto", dtype: str = "auto", motion: str | None = None) -> "TextToVideoPipeline":
+def load(
+    name: str,
+    device: str = "auto",
+    dtype: str = "auto",
+    motion: str | None = None,
+    tokenizer: str | None = None,
+) -> "TextToVideoPipeline":
     """Load a text-to-video model.
 
     Args:
-        name: `mini`, a Stable Diffusion folder with `motion/`, or a hub id.
+        name: `mini`, a Stable Diffusion folder with `motion/`, a single Stable Diffusion file, or a hub id.
         device: auto (the first of cuda, mps and cpu that is here), cpu, cuda, cuda:1, mps.
         dtype: fp32, fp16, bf16, or auto: fp16 on CUDA, bf16 on a CPU that multiplies it natively, fp32 elsewhere.
         motion: folder or file of temporal weights; None takes the model's own `motion/`.
+        tokenizer: for a single file, which has none: folder of a tokenizer or of a model that has one, or a hub id;
+            None takes `tokenizer/` beside the file.
 
     Raises:
         InputError: no such model or device, a file that is missing or broken, an image model without motion.
     """
     on = resolve_device(device)
-    return TextToVideoPipeline(load_components(name, motion, resolve_dtype(dtype, on), on))
+    return TextToVideoPipeline(load_components(name, motion, resolve_dtype(dtype, on), on, tokenizer))
 
 
 class TextToVideoPipeline:
@@ -213,6 +221,7 @@ class TextToVideoPipeline:
             "settings": settings.to_dict(),
             "model": self.components.name,
             "motion": self.components.motion_path,
+            "tokenizer": self.components.tokenizer_path,
             "weights_sha256": self.weights_sha256,
             "device": str(self.device),
             "dtype": dtype_name(self.dtype),

@@ -69,6 +69,32 @@ def test_generate_from_record_warns_about_other_weights(t2v_command, tiny_model)
     assert "are not the recorded ones" in t2v_command("generate", "--from", "x.json").err
 
 
+def test_generate_from_a_single_file_makes_the_video_of_its_folder(t2v_command, tiny_model, tmp_path):
+    from t2v.models.checkpoint import read_folder
+    from t2v.models.single_file import write_single_file
+
+    write_single_file(read_folder(tiny_model), tmp_path / "model.safetensors")
+    options = (
+        "--motion",
+        tiny_model / "motion",
+        "--num-inference-steps",
+        3,
+        "--guidance-scale",
+        3,
+        "--sampler",
+        "ddim",
+    )
+    refused = t2v_command("generate", PROMPT, "--model", "model.safetensors", *options)
+    assert refused.code == 2 and "give --tokenizer" in refused.err and refused.err.count("\n") == 1
+    assert t2v_command("generate", PROMPT, "--model", tiny_model, "-o", "a", *options).code == 0
+    own = ("--model", "model.safetensors", "--tokenizer", tiny_model)
+    done = t2v_command("generate", PROMPT, "-o", "b", *own, *options)
+    assert done.code == 0, done.err
+    assert t2v_command("generate", "--from", "b.json", "-o", "c").code == 0
+    for name in sorted(path.name for path in Path("a").iterdir()):
+        assert Path("a", name).read_bytes() == Path("b", name).read_bytes() == Path("c", name).read_bytes()
+
+
 def test_generate_several_prompts_and_videos(t2v_command, tiny_model, tmp_path):
     Path("prompts.txt").write_text("a cat\n\na robot\n")
     done = t2v_command("generate", "--prompts", "prompts.txt", "--num-videos", 2, "--model", tiny_model, "-q")

@@ -30,3 +30,21 @@ def test_info_refuses_an_unknown_model(t2v_command):
     done = t2v_command("info", "nowhere")
     assert done.code == 2
     assert done.err.startswith("error: no model at nowhere") and done.err.count("\n") == 1
+
+
+def test_info_of_a_single_file_is_that_of_its_folder(t2v_command, tiny_model, tmp_path):
+    from t2v.models.checkpoint import read_folder
+    from t2v.models.single_file import write_single_file
+
+    write_single_file(read_folder(tiny_model), tmp_path / "model.safetensors")
+    motion = tiny_model / "motion"
+    sizes = ("--height", 32, "--width", 32, "--json")
+    done = [
+        json.loads(t2v_command("info", model, "--motion", motion, *sizes).out)
+        for model in (tmp_path / "model.safetensors", tiny_model)
+    ]
+    for values in done:
+        for part in values["parts"]:
+            del part["num_bytes"]
+    assert done[0]["parts"] == done[1]["parts"]
+    assert done[0]["schedule"] == done[1]["schedule"]

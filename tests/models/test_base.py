@@ -7,7 +7,15 @@ from torch import nn
 
 from t2v.errors import InputError
 from t2v.models import base
-from t2v.models.base import check_state_dict, load_config, load_state_dict, save_json, save_model, weight_files
+from t2v.models.base import (
+    check_state_dict,
+    load_config,
+    load_header,
+    load_state_dict,
+    save_json,
+    save_model,
+    weight_files,
+)
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b.count": torch.tensor([1, 2])}
 
@@ -110,7 +118,7 @@ def test_load_state_dict_refuses_pickles(tmp_path):
     for path in (tmp_path, tmp_path / "diffusion_pytorch_model.bin"):
         with pytest.raises(InputError) as error:
             load_state_dict(path)
-        expect_one_line(error, "diffusion_pytorch_model.bin", "refused", "convert it to safetensors")
+        expect_one_line(error, "diffusion_pytorch_model.bin", "refused", "t2v convert FILE NEW.safetensors")
 
 
 def test_load_state_dict_names_the_missing_file(tmp_path):
@@ -156,3 +164,58 @@ def test_save_model_gives_files_the_permissions_of_any_new_file(tmp_path):
     save_model(tmp_path / "model", {}, {"weight": torch.ones(2)})
     for file in (tmp_path / "model").iterdir():
         assert file.stat().st_mode == (tmp_path / "any").stat().st_mode, file.name
+
+
+@pytest.mark.parametrize("name", ["../other.safetensors", "/etc/passwd", "sub/a.safetensors", "weights.bin", 3])
+def test_an_index_cannot_name_files_elsewhere(tmp_path, name):
+    folder = tmp_path / "net"
+    folder.mkdir()
+    save_file(TENSORS, tmp_path / "other.safetensors")
+    index = folder / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a.weight": name}}))
+    with pytest.raises(InputError) as error:
+        load_state_dict(folder)
+    expect_one_line(error, str(index), repr(str(name)), "safetensors files beside it")
+
+
+@pytest.mark.parametrize("weight_map", [None, {}, ["a"], "a"])
+def test_an_index_without_a_weight_map_is_refused(tmp_path, weight_map):
+    (tmp_path / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(InputError, match="names no weight files"):
+        load_state_dict(tmp_path)
+
+
+HEADER = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"short",
+        (2**63).to_bytes(8, "little") + HEADER,
+        (2**40).to_bytes(8, "little") + HEADER + b"\0" * 4,
+        (3).to_bytes(8, "little") + b"{}}",
+        len(HEADER).to_bytes(8, "little") + HEADER.replace(b"[0,4]", b"[0,9]") + b"\0" * 4,
+        len(HEADER).to_bytes(8, "little") + HEADER.replace(b"[1]", b"[9]") + b"\0" * 4,
+    ],
+    ids=["empty", "short", "length 2^63", "length 2^40", "no JSON", "offsets", "shape"],
+)
+def test_absurd_headers_are_one_line(tmp_path, content):
+    file = tmp_path / "absurd.safetensors"
+    file.write_bytes(content)
+    for read in (load_state_dict, load_header):
+        with pytest.raises(InputError) as error:
+            read(file)
+        expect_one_line(error, str(file), "truncated or not a safetensors file")
+
+
+def test_load_header_reads_shapes_and_metadata(tmp_path):
+    save_file(TENSORS, tmp_path / "a.safetensors", metadata={"by": "me"})
+    header = load_header(tmp_path / "a.safetensors")
+    assert header.shapes == {"a.weight": (2, 3), "b.count": (2,)}
+    assert header.dtypes == {"a.weight": "F32", "b.count": "I64"}
+    assert header.num_parameters == 6
+    assert header.num_bytes == 6 * 4 + 2 * 8
+    assert header.select(["b.count"]).shapes == {"b.count": (2,)}
+    assert header.metadata["by"] == "me"

@@ -219,7 +219,7 @@ def test_load_components_refuses_an_unknown_motion(model):
         ("/nowhere/at/all", "no model at /nowhere/at/all"),
         ("", "no model at : give mini"),
         ("v1-5-pruned.ckpt", "pickle checkpoints"),
-        ("v1-5-pruned.safetensors", "later version; make a folder of it with diffusers"),
+        ("v1-5-pruned.safetensors", "no model at v1-5-pruned.safetensors: give mini"),
     ],
 )
 def test_find_model_refuses(name, message, tmp_path, monkeypatch):

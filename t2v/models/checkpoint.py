@@ -1,0 +1,95 @@
+"""A Stable Diffusion checkpoint in memory: what every format is read to and written from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from t2v.errors import InputError
+from t2v.models.base import DIFFUSERS_STEM, load_config, load_json, load_state_dict, save_json, save_model
+from t2v.models.text_encoder import load_tokenizer, save_tokenizer
+
+STEMS = {"text_encoder": "model", "unet": DIFFUSERS_STEM, "vae": DIFFUSERS_STEM}
+CLASSES = {"text_encoder": "CLIPTextModel", "unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One network: its `config.json` and its weights under the names of the public format, in the type of the file."""
+
+    config: dict[str, Any]
+    weights: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An image model; tokenizer and motion are beside it."""
+
+    parts: dict[str, Part]  # text_encoder, unet, vae
+    scheduler: dict[str, Any]  # scheduler_config.json
+
+
+def read_folder(folder: str | Path) -> Checkpoint:
+    """Read a Stable Diffusion folder; InputError names what is missing, broken or of another family."""
+    folder = Path(folder)
+    check_index(folder)
+    parts = {
+        part: Part(load_config(folder / part), load_state_dict(folder / part, stem)) for part, stem in STEMS.items()
+    }
+    return Checkpoint(parts, load_json(folder / "scheduler" / "scheduler_config.json"))
+
+
+def write_folder(checkpoint: Checkpoint, folder: str | Path, tokenizer_folder: str | Path, pad_token: str) -> None:
+    """Write a Stable Diffusion folder that other tools open; weights keep their type, to the bit.
+
+    Args:
+        tokenizer_folder: a `tokenizer/` to copy.
+        pad_token: what prompts are filled up with: Stable Diffusion 1 has the end token, 2 has "!".
+    """
+    folder = Path(folder)
+    tokenizer = load_tokenizer(tokenizer_folder)
+    tokenizer.pad_token = pad_token
+    for part, content in checkpoint.parts.items():
+        save_model(folder / part, content.config, content.weights, stem=STEMS[part])
+    save_tokenizer(tokenizer, folder / "tokenizer")
+    (folder / "scheduler").mkdir(exist_ok=True)
+    save_json(folder / "scheduler" / "scheduler_config.json", checkpoint.scheduler)
+    save_json(folder / "model_index.json", model_index(checkpoint.scheduler))
+
+
+def check_index(folder: Path) -> None:
+    """Raise InputError unless `model_index.json` is there and names the classes of Stable Diffusion 1 or 2."""
+    index = load_json(folder / "model_index.json")
+    if _class_in(index, "text_encoder_2") is not None:
+        raise InputError(
+            f"{folder} is a {index.get('_class_name')} with two text encoders: use Stable Diffusion 1 or 2"
+        )
+    for part, supported in CLASSES.items():
+        found = _class_in(index, part)
+        if found != supported:
+            raise InputError(
+                f"{folder / 'model_index.json'}: {part} is {found}, supported is {supported} (Stable Diffusion 1 or 2)"
+            )
+
+
+def _class_in(index: dict[str, Any], part: str) -> Any:
+    """The class that a model_index.json opens a part with, [library, class]; None where it has none."""
+    entry = index.get(part)
+    return entry[-1] if isinstance(entry, list) and entry else entry
+
+
+def model_index(scheduler_config: dict[str, Any]) -> dict[str, Any]:
+    """The content of `model_index.json`: which classes of which library other tools open the parts with."""
+    return {
+        "_class_name": "StableDiffusionPipeline",
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", scheduler_config.get("_class_name", "DDIMScheduler")],
+        "text_encoder": ["transformers", CLASSES["text_encoder"]],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", CLASSES["unet"]],
+        "vae": ["diffusers", CLASSES["vae"]],
+    }
