@@ -1,35 +1,68 @@
-"""Video clips for training: what a folder holds, and which frames show a moment at a chosen frame rate."""
+"""Video clips for training: which frames show a moment at a chosen frame rate, and how they are read."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from t2v.data.manifest import MANIFEST_NAME, ClipRow, read_manifest
-from t2v.data.transforms import fit_square
-from t2v.data.video_io import VideoReader
+from t2v.data.transforms import cover_size, cut
+from t2v.data.video_io import DecoderName, IndexedVideo, VideoPath, VideoReader
 from t2v.errors import InputError
 
-CLIP_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".gif", ".m4v", ".mpg", ".mpeg", ".ts")
 _SLACK = 1 - 1e-6  # keeps rounding from making two moments one frame
 
 
 @dataclass(frozen=True)
+class Decoding:
+    """How videos are opened."""
+
+    decoder: DecoderName = "pyav"
+    sequence_fps: float = 24.0  # of folders of pictures
+
+    def open(
+        self, path: VideoPath, size: tuple[int, int] | None = None, known: IndexedVideo | None = None
+    ) -> VideoReader:
+        """A reader of one thread, of frames scaled to `size` (width, height); `known` saves it reading the index."""
+        return VideoReader(path, threads=1, folder_fps=self.sequence_fps, size=size, decoder=self.decoder, known=known)
+
+
+@dataclass(frozen=True)
+class Window:
+    """How frames become pictures of one size: resized until they cover it, then cut."""
+
+    size: tuple[int, int]  # (height, width)
+    place: tuple[float, float] = (0.5, 0.5)  # of the cut, down and across, each in [0, 1)
+    flip: bool = False  # left and right change sides
+
+
+@dataclass(frozen=True, eq=False)
 class Clip:
     """A stretch of a video file."""
 
-    path: Path
+    path: VideoPath
     content: str  # identifies the file's content: its hash from a manifest, else name, size and time
-    frames: np.ndarray  # int64 (F,): indices of the clip's frames in the file
-    timestamps: np.ndarray  # float64 (F,): seconds of these frames from the first of them, ascending
+    video: IndexedVideo
+    frames: np.ndarray  # int32 (F,): indices of the clip's frames in the file, ascending
+    caption: str | None = None
+
+    @property
+    def timestamps(self) -> np.ndarray:
+        """Seconds of the frames from the first of them: float64 (F,), ascending."""
+        times = self.video.index.times[self.frames]
+        return (times - times[0]) * float(self.video.index.time_base)
+
+    @property
+    def aspect(self) -> float:
+        """Width / height of the picture as it is shown."""
+        info = self.video.info
+        return float(info.width * info.pixel_aspect / info.height)
 
     @property
     def fps_bounds(self) -> tuple[float, float]:
         """(1 / duration, highest frame rate at which no frame is shown twice); see `sampling_bounds`."""
-        if len(self.timestamps) < 2:
+        timestamps = self.timestamps
+        if len(timestamps) < 2:
             return float("inf"), 0.0
-        return 1 / float(self.timestamps[-1]), _SLACK / float(np.diff(self.timestamps).max())
+        return 1 / float(timestamps[-1]), _SLACK / float(np.diff(timestamps).max())
 
     def sampling_bounds(self, num_frames: int) -> tuple[float, float]:
         """Lowest and highest frame rate at which `num_frames` different frames fit into the clip."""
@@ -38,7 +71,8 @@ class Clip:
 
     def nearest(self, times: np.ndarray) -> np.ndarray:
         """Places 0..F-1 of the frames whose true time is nearest to `times` (seconds)."""
-        middles = (self.timestamps[1:] + self.timestamps[:-1]) / 2
+        timestamps = self.timestamps
+        middles = (timestamps[1:] + timestamps[:-1]) / 2
         return np.searchsorted(middles, times, side="right")
 
     def sample(self, num_frames: int, fps: float, start: float) -> np.ndarray:
@@ -54,86 +88,32 @@ class Clip:
 
     def thinned(self, fps: float | None) -> "Clip":
         """The clip with about `fps` frames a second; None, or a rate above its own: all its frames."""
-        if fps is None or len(self.timestamps) < 2:
+        if fps is None or len(self.frames) < 2:
             return self
         times = np.arange(0.0, float(self.timestamps[-1]) + 1e-6, 1 / fps)
-        places = np.unique(self.nearest(times))
-        return Clip(self.path, self.content, self.frames[places], self.timestamps[places])
+        return replace(self, frames=self.frames[np.unique(self.nearest(times))])
 
-    def read(self, resolution: int) -> np.ndarray:
-        """All frames of the clip as uint8 (F, resolution, resolution, 3); InputError where one cannot be decoded."""
-        with VideoReader(self.path, threads=1) as reader:
-            return fit_frames(reader.frames(self.frames.tolist()), resolution)
+    def between(self, start: float, end: float) -> "Clip":
+        """The frames shown from `start` to before `end` (seconds from the file's first frame).
 
-
-def fit_frames(frames: np.ndarray, resolution: int) -> np.ndarray:
-    """Resize and centre-crop frames: uint8 (F, H, W, 3) -> (F, resolution, resolution, 3)."""
-    if frames.shape[1:3] == (resolution, resolution):
-        return frames
-    return np.stack([fit_square(frame, resolution) for frame in frames])
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A file that is no use, and why."""
-
-    path: Path
-    reason: str
-
-
-def find_clips(path: str | Path, max_clips: int | None = None) -> tuple[list[Clip], list[Skipped]]:
-    """The clips below `path`, in a fixed order, and the files that cannot be read.
-
-    `path` is a folder tree of videos, a folder with a manifest, or a manifest file; the file of each clip is opened
-    once, for the true times of its frames.
-
-    Raises:
-        InputError: no such folder, or no readable video there.
-    """
-    path = Path(path)
-    clips, skipped = [], []
-    for file, content, row in _files(path):
-        try:
-            clips.append(_open(file, content, row))
-        except InputError as error:
-            skipped.append(Skipped(file, str(error)))
-        if len(clips) == max_clips:
-            break
-    if not clips:
-        reason = f"; the first of {len(skipped)} unreadable ones: {skipped[0].reason}" if skipped else ""
-        raise InputError(f"data: no readable videos in {path}{reason}")
-    return clips, skipped
-
-
-def _files(path: Path) -> Iterator[tuple[Path, str, ClipRow | None]]:
-    if (path / MANIFEST_NAME).is_file() or path.suffix in (".parquet", ".jsonl"):
-        root = path if path.is_dir() else path.parent
-        for row in read_manifest(path):
-            if row.is_usable:
-                yield root / row.path, row.clip_id, row
-    elif path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.suffix.lower() in CLIP_SUFFIXES and file.is_file():
-                stat = file.stat()
-                yield file, f"{file.relative_to(path)}:{stat.st_size}:{stat.st_mtime_ns}", None
-    else:
-        raise InputError(f"data: no folder {path}; check --data")
-
-
-def _open(file: Path, content: str, row: ClipRow | None) -> Clip:
-    with VideoReader(file, threads=1) as reader:
-        timestamps = reader.timestamps
-    frames = np.arange(len(timestamps))
-    if row is not None and row.end > row.start:
-        frames = frames[(timestamps >= row.start) & (timestamps < row.end)]
+        Raises:
+            InputError: there is none.
+        """
+        seconds = self.video.index.seconds[self.frames]
+        frames = self.frames[(seconds >= start) & (seconds < end)]
         if not len(frames):
-            raise InputError(f"{file}: no frame between {row.start} s and {row.end} s")
-    return Clip(file, content, frames, timestamps[frames] - timestamps[frames[0]])
+            raise InputError(f"{self.path}: no frame between {start} s and {end} s")
+        return replace(self, frames=frames)
 
+    def read(self, places: np.ndarray, window: Window, decoding: Decoding) -> np.ndarray:
+        """The frames at `places` (int (N,), of 0..F-1, ascending) as uint8 (N, *window.size, 3).
 
-def frame_chunks(clips: Sequence[Clip], resolution: int, size: int) -> Iterator[np.ndarray]:
-    """The frames of all clips, one after another, at most `size` at a time: uint8 (N, resolution, resolution, 3)."""
-    for clip in clips:
-        frames = clip.read(resolution)
-        for start in range(0, len(frames), size):
-            yield frames[start : start + size]
+        Raises:
+            UndecodableFrame: one of them is broken.
+            InputError: the file cannot be opened any more.
+        """
+        info = self.video.info
+        height, width = cover_size((info.height, info.width), window.size, info.pixel_aspect)
+        with decoding.open(self.path, (width, height), self.video) as reader:
+            pictures = cut(reader.frames(self.frames[places].tolist()), window.size, window.place)
+        return np.ascontiguousarray(pictures[:, :, ::-1] if window.flip else pictures)

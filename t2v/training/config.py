@@ -1,12 +1,13 @@
 """Training configurations: YAML files that overlay each other, then `key=value` overrides, checked key by key."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from t2v.errors import InputError
 
@@ -71,19 +72,37 @@ class CaptionedConfig(DataConfig):
 
 
 class ClipsConfig(DataConfig):
-    """Videos without captions: the data of the temporal layers."""
+    """Videos: the data of the temporal layers; captions are optional."""
 
-    cache_dir: str | None = None
-    cache_device: bool = False
-    cache_fps: float | None = Field(default=None, gt=0)  # frames kept a second; null: every frame
-    latents: Literal["mode", "sample"] = "sample"
-    encode_batch_size: int = Field(default=16, ge=1)
+    num_workers: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=0)
+    decoder: Literal["pyav", "decord"] = "pyav"
+    sequence_fps: float = Field(default=24.0, gt=0)  # of folders of pictures
     num_frames: int = Field(default=16, ge=2)
     fps_range: tuple[float, float] = (1.0, 30.0)  # clipped to what each file allows: frames are never duplicated
     curriculum_fraction: float = Field(default=0.5, ge=0, le=1)  # first share of the training: the lower bound falls
+    random_crop: bool = False  # else the centre
+    flip: bool = False  # half of the samples have left and right exchanged
+    aspect_buckets: bool | tuple[tuple[int, int], ...] = False  # [width, height] of each; true: a standard set
+    max_bad_share: float = Field(default=0.2, ge=0, le=1)  # of the files; more that cannot be read stop the run
+    read_timeout: float = Field(default=120.0, gt=0)  # seconds that a video may take to open, or to give its frames
+    cache_latents: bool = False  # encode every frame once, before the training; else those of each batch
+    cache_dir: str | None = None  # of latents and indices; null: OUTPUT_DIR/cache
+    cache_fps: float | None = Field(default=None, gt=0)  # frames kept a second in the cache; null: every frame
+    latents: Literal["mode", "sample"] = "sample"
+    encode_batch_size: int = Field(default=16, ge=1)  # frames that go through the autoencoder at once
     conditioning: Literal["null", "caption", "frame_embedding"] = "null"  # what the frozen text branch sees
     caption_dropout: float = Field(default=0.1, ge=0, lt=1)  # of caption: share of samples that see the empty prompt
     num_validation: int = Field(default=16, ge=1)
+
+    @model_validator(mode="after")
+    def _cache_is_fixed(self) -> Self:
+        if self.cache_latents and (self.random_crop or self.flip):
+            raise ValueError("cache_latents keeps one crop of each frame: set random_crop and flip to false")
+        if self.cache_fps is not None and not self.cache_latents:
+            raise ValueError("cache_fps needs cache_latents: true")
+        if self.aspect_buckets == ():
+            raise ValueError("aspect_buckets is empty: give sizes, true or false")
+        return self
 
     @field_validator("conditioning", mode="before")
     @classmethod
@@ -382,6 +401,8 @@ def _explain(stage: str, error: ValidationError, origins: dict[tuple[str, ...], 
     # a section given as one value is the origin of what is wrong inside it, and the other way round
     sources = {where for leaf, where in origins.items() if leaf[: len(path)] == path[: len(leaf)]} - {"command line"}
     prefix = f"config {', '.join(sorted(sources))}:" if sources else "config:"
+    if first["type"] == "value_error" and isinstance(first["input"], dict):  # keys that do not go together
+        return f"{prefix} {key}: {first['msg'].removeprefix('Value error, ')}"
     if first["type"] != "extra_forbidden":
         return f"{prefix} {key}: {first['msg'].lower()}, got {first['input']!r}"
     section: Any = STAGES[stage]

@@ -47,6 +47,21 @@ def cache_key(base: Path, contents: Iterable[str], settings: dict[str, Any]) -> 
 
 
 @torch.no_grad()
+def encode(
+    autoencoder: AutoencoderKL, pixels: Tensor, device: torch.device, precision: torch.dtype | None
+) -> LatentMoments:
+    """Latents of uint8 pictures (N, H, W, 3): fp32, on the device.
+
+    Args:
+        precision: of autocast, None for none.
+    """
+    images = to_model_range(pixels.to(device))
+    with torch.autocast(device.type, precision, enabled=precision is not None):
+        posterior = autoencoder.encode(images)
+    scale = autoencoder.config.scaling_factor
+    return LatentMoments(posterior.mean.float() * scale, (0.5 * posterior.logvar.float()).exp() * scale)
+
+
 def encode_pictures(
     autoencoder: AutoencoderKL,
     batches: Iterable[np.ndarray],
@@ -54,22 +69,18 @@ def encode_pictures(
     precision: torch.dtype | None,
     on_encoded: Callable[[int], None] = lambda count: None,
 ) -> LatentMoments:
-    """Latents of batches of uint8 pictures (N, H, W, 3), in order.
+    """Latents of batches of uint8 pictures (N, H, W, 3), in order: fp16, on the CPU.
 
     Args:
         precision: of autocast, None for none.
         on_encoded: told the number of pictures of each finished batch.
     """
-    means, stds = [], []
-    scale = autoencoder.config.scaling_factor
+    parts = []
     for pixels in batches:
-        images = to_model_range(torch.from_numpy(pixels).to(device))
-        with torch.autocast(device.type, precision, enabled=precision is not None):
-            posterior = autoencoder.encode(images)
-        means.append((posterior.mean.float() * scale).half().cpu())
-        stds.append(((0.5 * posterior.logvar.float()).exp() * scale).half().cpu())
+        moments = encode(autoencoder, torch.from_numpy(pixels), device, precision)
+        parts.append([part.half().cpu() for part in moments])
         on_encoded(len(pixels))
-    return LatentMoments(torch.cat(means).contiguous(), torch.cat(stds).contiguous())
+    return LatentMoments(*(torch.cat(column).contiguous() for column in zip(*parts, strict=True)))
 
 
 def cached(folder: Path, key: str, compute: Callable[[], LatentMoments]) -> LatentMoments:

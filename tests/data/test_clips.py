@@ -1,16 +1,20 @@
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from t2v.data.clips import Clip, find_clips, frame_chunks
-from t2v.data.manifest import ClipRow, write_manifest
-from t2v.data.video_io import write_video
+from t2v.data.clips import Clip, Decoding, Window
+from t2v.data.video_io import FrameIndex, IndexedVideo, VideoInfo
 from t2v.errors import InputError
 
 
 def clip(timestamps: np.ndarray) -> Clip:
-    return Clip(Path("a.mp4"), "content", np.arange(len(timestamps)), timestamps)
+    """A clip of no file, in microseconds."""
+    index = FrameIndex(Fraction(1, 1_000_000), 0, np.round(timestamps * 1e6).astype(np.int64), 1, [])
+    info = VideoInfo(len(timestamps), Fraction(24), float(timestamps[-1]), 64, 36, 0, "h264")
+    return Clip(Path("a.mp4"), "content", IndexedVideo(info, index), np.arange(len(timestamps), dtype=np.int32))
 
 
 def steady(num_frames: int = 48, fps: float = 24.0) -> Clip:
@@ -23,10 +27,9 @@ def uneven() -> Clip:
     return clip(np.concatenate([[0.0], np.cumsum(gaps)]))
 
 
-def write_numbered(path: Path, num_frames: int = 12, size: tuple[int, int] = (32, 32)) -> None:
-    """A video whose frames are grey, 10 levels brighter each time."""
-    frames = np.broadcast_to(np.arange(num_frames)[:, None, None, None] * 10 + 20, (num_frames, *size, 3))
-    write_video(path, frames.astype(np.uint8), 24)
+def opened(path: Path) -> Clip:
+    with Decoding().open(path) as reader:
+        return Clip(path, "content", reader.indexed, np.arange(reader.num_frames, dtype=np.int32))
 
 
 @pytest.mark.parametrize("make", [steady, uneven])
@@ -70,53 +73,39 @@ def test_thinned_keeps_true_times() -> None:
     assert steady().thinned(None).frames.tolist() == steady().thinned(240.0).frames.tolist() == list(range(48))
 
 
-def test_find_clips_walks_a_tree_and_reports_broken_files(tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    write_numbered(tmp_path / "deep" / "b.mp4")
-    write_numbered(tmp_path / "a.gif")
-    (tmp_path / "c.mp4").write_bytes(b"broken")
-    (tmp_path / "notes.txt").write_text("no video")
-    clips, skipped = find_clips(tmp_path)
-    assert [found.path.name for found in clips] == ["a.gif", "b.mp4"]
-    assert [file.path.name for file in skipped] == ["c.mp4"] and "c.mp4" in skipped[0].reason
-    assert len(clips[1].timestamps) == 12 and clips[1].timestamps[-1] == pytest.approx(11 / 24, abs=1e-3)
-
-
-def test_find_clips_reads_segments_of_a_manifest(tmp_path: Path) -> None:
-    write_numbered(tmp_path / "a.mp4")
-    rows = [
-        ClipRow("x", "a.mp4", start=0.25, end=0.45),
-        ClipRow("y", "a.mp4"),  # no end: the whole file
-        ClipRow("z", "gone.mp4", error="missing"),
-    ]
-    write_manifest(rows, tmp_path / "manifest.parquet")
-    (segment, whole), skipped = find_clips(tmp_path)
+def test_between_takes_the_frames_shown_in_a_stretch_of_time() -> None:
+    segment = steady().between(0.25, 0.45)
     assert segment.frames.tolist() == [6, 7, 8, 9, 10] and segment.timestamps[0] == 0
-    assert len(whole.frames) == 12 and not skipped
-    pixels = segment.read(32)
-    assert np.abs(pixels.mean(axis=(1, 2, 3)) - (np.arange(6, 11) * 10 + 20)).max() < 3
+    assert segment.thinned(12.0).frames.tolist() == [6, 8, 10]
+    with pytest.raises(InputError, match=r"no frame between 7 s and 8 s"):
+        steady().between(7, 8)
 
 
-def test_find_clips_refuses_a_place_without_videos(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no readable videos"):
-        find_clips(tmp_path)
-    (tmp_path / "a.mp4").write_bytes(b"broken")
-    with pytest.raises(InputError, match=r"unreadable.*a\.mp4"):
-        find_clips(tmp_path)
-    with pytest.raises(InputError, match="nowhere"):
-        find_clips("nowhere")
+def test_read_gives_the_frames_of_a_stretch(
+    tmp_path: Path, numbered: Callable[..., Path], numbers: Callable[[np.ndarray], list[int]]
+) -> None:
+    segment = opened(numbered(tmp_path / "a.mp4", size=(48, 64))).between(0.25, 10)
+    pixels = segment.read(np.array([0, 2, 5]), Window((32, 32)), Decoding())
+    assert pixels.shape == (3, 32, 32, 3) and pixels.dtype == np.uint8
+    assert numbers(pixels) == [6, 8, 11]
 
 
-def test_find_clips_stops_at_max_clips(tmp_path: Path) -> None:
-    for name in "abc":
-        write_numbered(tmp_path / f"{name}.mp4", 4)
-    assert [found.path.stem for found in find_clips(tmp_path, 2)[0]] == ["a", "b"]
+def test_read_cuts_and_flips_a_window(tmp_path: Path) -> None:
+    """A ramp from left to right: the place of the cut and its direction can be read off."""
+    from t2v.data.video_io import write_video
+
+    ramp = np.broadcast_to(np.arange(0, 240, 2)[None, None, :, None], (2, 40, 120, 3)).astype(np.uint8)
+    source = opened(write_video(tmp_path / "folder", ramp, 24))
+    first, second = np.array([0]), np.array([0, 1])
+    centre = source.read(second, Window((40, 40)), Decoding())
+    assert centre.shape == (2, 40, 40, 3) and centre[0, 0, 0, 0] == 80
+    left, right = (source.read(first, Window((40, 40), (0.5, x)), Decoding())[0, 0, :, 0] for x in (0.0, 0.9999))
+    assert left.tolist() == list(range(0, 80, 2)) and right.tolist() == list(range(160, 240, 2))
+    flipped = source.read(first, Window((40, 40), (0.5, 0.0), flip=True), Decoding())[0, 0, :, 0]
+    assert flipped.tolist() == left.tolist()[::-1]
 
 
-def test_frame_chunks_give_all_frames_in_order_and_in_bounds(tmp_path: Path) -> None:
-    for name in "ab":
-        write_numbered(tmp_path / f"{name}.mp4", size=(40, 64))
-    chunks = list(frame_chunks(find_clips(tmp_path)[0], 32, 5))
-    assert [chunk.shape for chunk in chunks] == [(5, 32, 32, 3), (5, 32, 32, 3), (2, 32, 32, 3)] * 2
-    levels = np.concatenate(chunks).mean(axis=(1, 2, 3))
-    assert np.abs(levels - np.tile(np.arange(12) * 10 + 20, 2)).max() < 3
+def test_read_shows_wide_pixels_as_they_are_meant() -> None:
+    info = VideoInfo(10, Fraction(24), 1.0, 100, 100, 0, "h264", pixel_aspect=Fraction(4, 3))
+    wide = Clip(Path("a.mp4"), "", IndexedVideo(info, FrameIndex.steady(Fraction(24), 10)), np.arange(10))
+    assert wide.aspect == pytest.approx(4 / 3)

@@ -1,8 +1,10 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
 
-from t2v.data.transforms import crop, fit_square, to_model_range, to_pixels
+from t2v.data.transforms import cover_size, crop, cut, fit_square, to_model_range, to_pixels
 
 
 @pytest.mark.parametrize("size", [(32, 32), (48, 20), (20, 49), (16, 16)])
@@ -33,3 +35,29 @@ def test_crop_takes_each_square_at_its_corner() -> None:
     pixels = torch.arange(2 * 6 * 6 * 3).reshape(2, 6, 6, 3)
     squares = crop(pixels, torch.tensor([0, 2]), torch.tensor([3, 1]), 3)
     assert torch.equal(squares[0], pixels[0, 0:3, 3:6]) and torch.equal(squares[1], pixels[1, 2:5, 1:4])
+
+
+@pytest.mark.parametrize(
+    ("size", "target", "pixel_aspect", "expected"),
+    [
+        ((36, 64), (18, 18), 1, (18, 32)),
+        ((64, 36), (18, 18), 1, (32, 18)),
+        ((36, 64), (18, 32), 1, (18, 32)),
+        ((100, 100), (50, 50), Fraction(4, 3), (50, 67)),
+        ((3, 7), (8, 16), 1, (8, 19)),  # enlarged
+    ],
+)
+def test_cover_size_keeps_the_shape(
+    size: tuple[int, int], target: tuple[int, int], pixel_aspect: Fraction, expected: tuple[int, int]
+) -> None:
+    assert cover_size(size, target, Fraction(pixel_aspect)) == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "corner"),
+    [((0.0, 0.0), (0, 0)), ((0.5, 0.5), (1, 2)), ((0.999999, 0.999999), (2, 4)), ((0.4, 0.2), (1, 1))],
+)
+def test_cut_takes_one_window_from_all_frames(place: tuple[float, float], corner: tuple[int, int]) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (3, 6, 10, 3))
+    top, left = corner
+    assert np.array_equal(cut(frames, (4, 6), place), frames[:, top : top + 4, left : left + 6])

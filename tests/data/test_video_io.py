@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from t2v.data.video_io import VideoReader, check_output, check_rate, probe, read_frames, write_video
-from t2v.data.video_io.reading import to_rgb
+from t2v.data.video_io.pyav_file import to_rgb
 from t2v.errors import InputError
 
 DATA = Path(os.environ.get("T2V_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))

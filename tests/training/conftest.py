@@ -35,6 +35,7 @@ STAGE_OPTIONS: dict[str, dict[str, Any]] = {
     },
     "temporal": {
         "data.num_frames": 4,
+        "data.num_workers": 0,
         "data.fps_range": [4.0, 24.0],
         "validation": {"prompts": ["a red square"], "num_inference_steps": 2},
     },

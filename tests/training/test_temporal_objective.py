@@ -14,8 +14,7 @@ from t2v.models.base import save_json
 from t2v.models.folder import load_components
 from t2v.models.inflate import is_temporal, load_motion_config
 from t2v.models.unet import VideoUNet
-from t2v.training.config import ClipsConfig, TrainConfig, VideoNoiseConfig
-from t2v.training.objectives.clip_latents import curriculum_fps
+from t2v.training.config import TrainConfig, VideoNoiseConfig
 from t2v.training.objectives.denoising import WeightedLoss
 from t2v.training.objectives.temporal import shuffle_frames
 from t2v.training.sampler import Position
@@ -69,40 +68,6 @@ def test_temporal_samples_a_video_of_each_prompt(configure: Configure, tmp_path:
     Trainer(configure("temporal", "max_steps=1", "validation.fps=6")).run()
     info = probe(tmp_path / "run" / "samples" / "samples-00000001.mp4")
     assert (info.num_frames, float(info.fps)) == (4, 6.0)
-
-
-def test_clip_batches_draw_different_frames_at_the_given_rate(configure: Configure) -> None:
-    dataset = Trainer(configure("temporal", "data.fps_range=[3, 24]")).objective.dataset
-    for progress in (0.0, 0.3, 1.0):
-        batch = dataset.__getitems__([Position(epoch, epoch % 4, progress) for epoch in range(40)])
-        steps = batch["frames"].diff(dim=1)
-        assert (steps > 0).all()
-        assert ((steps - 24 / batch["fps"][:, None]).abs() <= 1).all()  # frames are 1/24 s apart
-    assert batch["fps"].min() < 6 < 18 < batch["fps"].max()
-
-
-def test_clip_batches_depend_on_epoch_and_clip_alone(configure: Configure) -> None:
-    dataset = Trainer(configure("temporal")).objective.dataset
-    alone = dataset.__getitems__([Position(1, 2, 0.5)])
-    among = dataset.__getitems__([Position(0, 1, 0.5), Position(1, 2, 0.5)])
-    assert torch.equal(alone["frames"][0], among["frames"][1]) and alone["fps"][0] == among["fps"][1]
-
-
-@pytest.mark.parametrize(
-    ("progress", "bounds", "lowest", "highest"),
-    [
-        (0.0, (3.0, 24.0), 24.0, 24.0),
-        (0.25, (3.0, 60.0), 16.0, 30.0),
-        (0.5, (3.0, 24.0), 3.0, 24.0),  # the clip is too short for 2 fps
-        (1.0, (1.0, 60.0), 2.0, 30.0),
-    ],
-)
-def test_curriculum_fps_falls_from_high_rates(
-    progress: float, bounds: tuple[float, float], lowest: float, highest: float
-) -> None:
-    config = ClipsConfig(fps_range=(2.0, 30.0), curriculum_fraction=0.5)
-    assert curriculum_fps(0.0, progress, config, bounds) == pytest.approx(lowest)
-    assert curriculum_fps(1.0, progress, config, bounds) == pytest.approx(highest)
 
 
 def test_temporal_skips_what_it_cannot_use_and_says_so(configure: Configure, clips: Path, tmp_path: Path) -> None:

@@ -1,15 +1,23 @@
-"""Reading and writing video: the only place that imports PyAV."""
+"""Reading and writing video: the only place that imports PyAV and decord."""
 
+from t2v.data.video_io.index import FrameIndex, IndexedVideo
 from t2v.data.video_io.info import VideoInfo
+from t2v.data.video_io.location import ShardMember, VideoPath
 from t2v.data.video_io.pictures import PICTURE_SUFFIXES, natural_key, read_picture
-from t2v.data.video_io.reading import VideoReader, probe, read_frames
+from t2v.data.video_io.reading import DecoderName, UndecodableFrame, VideoReader, probe, read_frames
 from t2v.data.video_io.writing import VIDEO_SUFFIXES, EncodeOptions, check_output, check_parent, check_rate, write_video
 
 __all__ = [
     "PICTURE_SUFFIXES",
     "VIDEO_SUFFIXES",
+    "DecoderName",
     "EncodeOptions",
+    "FrameIndex",
+    "IndexedVideo",
+    "ShardMember",
+    "UndecodableFrame",
     "VideoInfo",
+    "VideoPath",
     "VideoReader",
     "check_output",
     "check_parent",

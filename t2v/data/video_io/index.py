@@ -11,29 +11,55 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import av
+import numpy as np
 
+from t2v.data.video_io.info import VideoInfo
 from t2v.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FrameIndex:
     """Times of the frames in the order they are shown, in units of `time_base` seconds."""
 
     time_base: Fraction
-    pts: list[int]  # as the decoder reports them; empty where it reports none that can be trusted
-    times: list[int]  # of the frames from the first, starting at 0
+    start: int | None  # pts of the first frame; None where the decoder reports none that can be trusted
+    times: np.ndarray  # int64 (F,): of the frames from the first, starting at 0
     last_duration: int
     keys: list[tuple[int, int]]  # (pts, place to seek to) of the key frames, ascending
     num_hidden: int = 0  # frames in the file that are never shown
+
+    @classmethod
+    def steady(cls, rate: Fraction, num_frames: int) -> "FrameIndex":
+        """Frames that follow each other at a rate, without times of their own."""
+        return cls(1 / rate, None, np.arange(num_frames), 1, [])
 
     @property
     def num_frames(self) -> int:
         return len(self.times)
 
+    @property
+    def seconds(self) -> np.ndarray:
+        """From the first frame to each: float64 (F,)."""
+        return self.times * float(self.time_base)
+
+    def pts(self, frame: int) -> int:
+        """The time of a frame as the decoder reports it."""
+        assert self.start is not None, "frames without times are counted"
+        return self.start + int(self.times[frame])
+
     def key_before(self, pts: int) -> tuple[int, int]:
         """The last key frame shown at or before pts; the start where there is none."""
+        assert self.start is not None
         place = bisect_right(self.keys, pts, key=lambda key: key[0])
-        return self.keys[place - 1] if place else (self.pts[0], self.pts[0])
+        return self.keys[place - 1] if place else (self.start, self.start)
+
+
+@dataclass(frozen=True, eq=False)
+class IndexedVideo:
+    """What opening a video teaches, so that the next reader need not learn it again."""
+
+    info: VideoInfo
+    index: FrameIndex
 
 
 class _Packet(NamedTuple):
@@ -58,12 +84,13 @@ def index_frames(container: av.container.InputContainer, stream: av.VideoStream)
     if len(times) != len(shown) or "avi" in container.format.name:
         return _index_by_decoding(container, stream)
     assert stream.time_base is not None, "packets with times have a time base"
-    if not times:
-        return FrameIndex(stream.time_base, [], [], 0, [])
     pts = sorted(times)
+    if not pts:
+        raise InputError("no frames in it")
     last = times[pts[-1]].duration or _usual_step(pts, stream)
     keys = [(p.pts, p.seek) for p in packets if p.is_key and p.pts is not None and p.seek is not None]
-    return FrameIndex(stream.time_base, pts, [t - pts[0] for t in pts], last, sorted(keys), len(packets) - len(shown))
+    num_hidden = len(packets) - len(shown)
+    return FrameIndex(stream.time_base, pts[0], np.array(pts) - pts[0], last, sorted(keys), num_hidden)
 
 
 def _summary(packet: av.Packet, stream: av.VideoStream) -> _Packet:
@@ -94,4 +121,6 @@ def _index_by_decoding(container: av.container.InputContainer, stream: av.VideoS
     rate = stream.average_rate or stream.guessed_rate
     if not rate:
         raise InputError("neither its packets nor its header tell when frames are shown")
-    return FrameIndex(1 / rate, [], list(range(count)), 1, [])
+    if not count:
+        raise InputError("no frames in it")
+    return FrameIndex.steady(rate, count)

@@ -1,75 +1,32 @@
-"""The clips of the temporal stage, as latents: which files, which frames of them, and their encodings."""
+"""The clips of the temporal stage, as latents: which files, what is wrong with the others, and the encoding."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from t2v.data.clips import Clip, find_clips, frame_chunks
+from t2v.data.buckets import nearest_bucket, standard_buckets
+from t2v.data.clips import Clip, Decoding
+from t2v.data.search import find_clips
 from t2v.data.stills import hold_back
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
+from t2v.models.base import load_json
+from t2v.training.clip_cache import ClipCache
 from t2v.training.config import ClipsConfig
-from t2v.training.latent_cache import LatentMoments, cache_key, cached, encode_pictures, note_tenths
+from t2v.training.latent_cache import LatentMoments, cache_key, encode, note_tenths
 from t2v.training.objectives.base import Batch, Context
-from t2v.training.randomness import normal, sample_keys, uniform
-from t2v.training.run_folder import write_text
-from t2v.training.sampler import Position
-
-
-def curriculum_fps(draw: float, progress: float, config: ClipsConfig, bounds: tuple[float, float]) -> float:
-    """The frame rate of a sample: from high rates only, early on, to the whole range (arXiv 2209.14792, section 3.3).
-
-    The lower end of the range falls from its top to its bottom over the first `curriculum_fraction` of the training.
-
-    Args:
-        draw: uniform in [0, 1).
-        progress: of the training, 0 to 1.
-        bounds: the rates that the clip allows; they win over the range.
-    """
-    low, high = config.fps_range
-    passed = min(1.0, progress / config.curriculum_fraction) if config.curriculum_fraction else 1.0
-    lowest = high - (high - low) * passed
-    high = min(high, bounds[1])
-    lowest = min(max(lowest, bounds[0]), high)
-    return lowest + (high - lowest) * draw
-
-
-class ClipBatches:
-    """Batches of frame places in the concatenated latents of all clips, sampled by time."""
-
-    def __init__(self, clips: list[Clip], offsets: list[int], config: ClipsConfig, seed: int) -> None:
-        self.clips, self.offsets, self.config, self.seed = clips, offsets, config, seed
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def __getitem__(self, position: Position) -> Batch:
-        return self.__getitems__([position])
-
-    def __getitems__(self, positions: list[Position]) -> Batch:
-        epochs = torch.tensor([position.epoch for position in positions])
-        indices = torch.tensor([position.sample for position in positions])
-        draws = uniform(sample_keys(self.seed, epochs, indices, "clip"), 2).tolist()
-        num_frames = self.config.num_frames
-        frames, rates = [], []
-        for (_, index, progress), (fps_draw, start) in zip(positions, draws, strict=True):
-            clip = self.clips[index]
-            fps = curriculum_fps(fps_draw, progress, self.config, clip.sampling_bounds(num_frames))
-            frames.append(self.offsets[index] + clip.sample(num_frames, fps, start))
-            rates.append(fps)
-        return {
-            "frames": torch.from_numpy(np.stack(frames)),
-            "fps": torch.tensor(rates, dtype=torch.float32),
-            "epochs": epochs,
-            "indices": indices,
-        }
+from t2v.training.objectives.clip_batches import ClipBatches, ClipSet, Size, pixel_reader
+from t2v.training.randomness import normal
+from t2v.training.skip_log import BadFile, BrokenFrames, SkipLog
 
 
 class ClipLatents:
-    """All clips of a run through the frozen autoencoder, split into training and validation."""
+    """The clips of a run, split into training and validation, and their way through the frozen autoencoder.
+
+    Without `cache_latents` the batches hold pixels, which are encoded on the device; with it, latents from disk.
+    """
 
     def __init__(
         self,
@@ -81,67 +38,142 @@ class ClipLatents:
         context: Context,
     ) -> None:
         self.config, self.device = config, context.device
-        clips = self._clips(context)
-        offsets = np.cumsum([0, *(len(clip.timestamps) for clip in clips)]).tolist()
-        self._moments = self._encode(base, autoencoder, clips, precision, context)
+        self.autoencoder, self.precision = autoencoder, precision
+        self.decoding = Decoding(config.decoder, config.sequence_fps)
+        self.cache_dir = Path(config.cache_dir) if config.cache_dir is not None else context.output_dir / "cache"
+        self.skip_log = SkipLog(context.output_dir / "skipped.jsonl", config.max_bad_share)
+        clips = self._clips()
         training, validation = hold_back(len(clips), config.num_validation)
-        self.training, self.validation = (
-            ClipBatches([clips[i] for i in chosen], [offsets[i] for i in chosen], config, seed)
-            for chosen in (training, validation)
-        )
+        sets = [self._in_buckets([clips[i] for i in training], base), self._square([clips[i] for i in validation])]
+        broken = BrokenFrames(file for file in self.skip_log.read() if file.is_broken)
+        read = pixel_reader(self.decoding, config.read_timeout)
+        if config.cache_latents:
+            cache = ClipCache(self.cache_dir / f"latents-{cache_key(base, (), {})}", self.decoding, config.read_timeout)
+            sets = self._fill(cache, sets, broken, context)
+            read = cache.read
+        self.training = ClipBatches(sets[0], config, seed, read, broken)
+        self.validation = ClipBatches(sets[1], config, seed, read, broken, augment=False)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """(C, h, w) of a frame."""
-        channels, height, width = self._moments.mean.shape[1:]
-        return channels, height, width
+        """(C, h, w) of a frame at `data.resolution`."""
+        side = self.config.resolution // self.autoencoder.downsample_factor
+        return self.autoencoder.config.latent_channels, side, side
 
     def latents(self, batch: Batch, keys: Tensor) -> Tensor:
-        """The scaled latents of a batch, fp32 (B, C, F, h, w); `keys` of the draw from their distribution."""
-        frames = batch["frames"]
-        noise = normal(keys, (frames.shape[1], *self.latent_shape)) if self.config.latents == "sample" else None
-        return self._moments.draw(frames, noise).to(self.device).transpose(1, 2)
+        """The scaled latents of a batch: fp32 (B, C, F, h, w), on the device.
 
-    def _clips(self, context: Context) -> list[Clip]:
+        Args:
+            keys: int64 (B,), of the draw from the latents' distribution.
+
+        Raises:
+            InputError: no clip could be read for one of the samples, or too many files have turned out to be broken.
+        """
+        for bad in batch["skipped"]:
+            self.skip_log.add(bad)
+        if "unreadable" in batch:
+            raise InputError(f"{batch['unreadable']}; {self.skip_log.path} lists it, --resume auto goes on without it")
+        mean, std = (part.float() for part in self._moments(batch))
+        if self.config.latents == "sample":
+            mean = mean + std * normal(keys, mean.shape[1:])
+        return mean.transpose(1, 2)
+
+    def _moments(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations of the latents of each frame: (B, F, C, h, w)."""
+        if "mean" in batch:
+            return batch["mean"], batch["std"]
+        pixels: Tensor = batch["pixels"]
+        moments = self._encode(pixels.flatten(0, 1))
+        mean, std = (part.unflatten(0, pixels.shape[:2]) for part in moments)
+        return mean, std
+
+    def _encode(self, pixels: Tensor) -> LatentMoments:
+        """Latents of frames (N, h, w, 3), a few at a time."""
+        chunks = pixels.split(self.config.encode_batch_size)
+        parts = [encode(self.autoencoder, chunk, self.device, self.precision) for chunk in chunks]
+        return LatentMoments(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    # ------------------------------------------------------------ which clips
+
+    def _clips(self) -> list[Clip]:
+        """The clips that `num_frames` different frames can be drawn from at a wanted rate; the log of the others."""
         data = self.config
         if data.path is None:
             raise InputError("data.path is not set: give the folder of videos with --data")
-        found, skipped = find_clips(data.path, data.max_samples)
-        lines = [{"path": str(file.path), "reason": file.reason} for file in skipped]
+        self.cache_dir.mkdir(parents=True, exist_ok=True)
+        index_file = self.cache_dir / "indices.parquet"
+        found = find_clips(
+            data.path, self.decoding, max_clips=data.max_samples, timeout=data.read_timeout, index_file=index_file
+        )
+        bad = [BadFile(str(file.path), file.reason) for file in found.skipped]
         clips = []
-        for clip in found:
-            clip = clip.thinned(data.cache_fps)
+        for clip in (clip.thinned(data.cache_fps) for clip in found.clips):
             low, high = clip.sampling_bounds(data.num_frames)
             if max(low, data.fps_range[0]) <= min(high, data.fps_range[1]):
                 clips.append(clip)
                 continue
             reason = f"{data.num_frames} different frames fit at {low:.3g} to {high:.3g} fps only"
-            lines.append({"path": str(clip.path), "reason": reason})
-        write_text(context.output_dir / "skipped.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+            bad.append(BadFile(str(clip.path), reason, is_broken=False))
+        files = {file.path for file in bad} | {str(clip.path) for clip in clips}
+        self.skip_log.start(bad, [(str(clip.path), clip.content) for clip in clips], len(files))
         if not clips:
-            raise InputError(
-                f"data: none of {len(found)} videos fits data.fps_range; {lines[0]['reason']} in the first"
-            )
+            unfit = [file.reason for file in bad if not file.is_broken]
+            raise InputError(f"data: none of {len(found.clips)} videos fits data.fps_range; {unfit[0]} in the first")
         return clips
 
-    def _encode(
-        self,
-        base: Path,
-        autoencoder: AutoencoderKL,
-        clips: list[Clip],
-        precision: torch.dtype | None,
-        context: Context,
-    ) -> LatentMoments:
-        data = self.config
-        folder = Path(data.cache_dir) if data.cache_dir is not None else context.output_dir / "cache"
-        contents = (f"{clip.content}:{clip.frames.tobytes().hex()}" for clip in clips)
-        key = cache_key(base, contents, {"resolution": data.resolution})
+    def _in_buckets(self, clips: list[Clip], base: Path) -> ClipSet:
+        sizes = self._bucket_sizes(base)
+        return ClipSet(clips, sizes, [nearest_bucket(clip.aspect, sizes) for clip in clips])
 
-        def compute() -> LatentMoments:
-            chunks = frame_chunks(clips, data.resolution, data.encode_batch_size)
-            total = sum(len(clip.timestamps) for clip in clips)
-            on_encoded = note_tenths(context.note, "frames encoded", total)
-            return encode_pictures(autoencoder, chunks, self.device, precision, on_encoded)
+    def _square(self, clips: list[Clip]) -> ClipSet:
+        """Held-back clips are all seen at one size, whatever the buckets: their losses compare."""
+        return ClipSet(clips, [(self.config.resolution, self.config.resolution)], [0] * len(clips))
 
-        moments = cached(folder, key, compute)
-        return moments.to(self.device) if data.cache_device else moments
+    def _bucket_sizes(self, base: Path) -> list[Size]:
+        resolution, buckets = self.config.resolution, self.config.aspect_buckets
+        if buckets is False:
+            return [(resolution, resolution)]
+        levels = len(load_json(base / "unet" / "config.json")["block_out_channels"])
+        multiple = self.autoencoder.downsample_factor * 2 ** (levels - 1)
+        if buckets is True:
+            return standard_buckets(resolution, multiple)
+        for size in buckets:
+            if any(side % multiple for side in size):
+                raise InputError(
+                    f"data.aspect_buckets: {size[0]}x{size[1]} is no multiple of {multiple}, which the model needs"
+                )
+        return [(height, width) for width, height in buckets]
+
+    # ------------------------------------------------------------ cache
+
+    def _fill(self, cache: ClipCache, sets: list[ClipSet], broken: BrokenFrames, context: Context) -> list[ClipSet]:
+        """Encode what is not on disk; the sets without the clips that cannot be read."""
+        wanted = [
+            (clip, clips.sizes[group])
+            for clips in sets
+            for clip, group in zip(clips.clips, clips.groups, strict=True)
+            if not broken.hit(str(clip.path), clip.frames)
+        ]
+        total = sum(len(part.places) for pair in wanted for part in cache.parts(*pair) if not part.path.is_file())
+        count = note_tenths(context.note, "frames encoded", total)
+
+        def encode_part(pixels: np.ndarray) -> LatentMoments:
+            moments = self._encode(torch.from_numpy(pixels))
+            count(len(pixels))
+            return LatentMoments(*(part.half().cpu().contiguous() for part in moments))
+
+        def report(clip: Clip, error: InputError) -> None:
+            self.skip_log.add(BadFile(str(clip.path), str(error), clip.content, getattr(error, "frame", None)))
+
+        cache.fill(wanted, encode_part, report, num_threads=max(1, self.config.num_workers))
+        return [self._complete(cache, clips) for clips in sets]
+
+    def _complete(self, cache: ClipCache, clips: ClipSet) -> ClipSet:
+        def is_there(place: int) -> bool:
+            parts = cache.parts(clips.clips[place], clips.sizes[clips.groups[place]])
+            return all(part.path.is_file() for part in parts)
+
+        kept = clips.subset([place for place in range(len(clips.clips)) if is_there(place)])
+        if not kept.clips:
+            raise InputError(f"data: no clip can be read to its end; {self.skip_log.path} lists why")
+        return kept
