@@ -1,14 +1,16 @@
 """A Stable Diffusion checkpoint in memory: what every format is read to and written from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import CLIPTokenizerFast
 
 from t2v.errors import InputError
 from t2v.models.base import DIFFUSERS_STEM, load_config, load_json, load_state_dict, save_json, save_model
-from t2v.models.text_encoder import load_tokenizer, save_tokenizer
+from t2v.models.text_encoder import save_tokenizer
 
 STEMS = {"text_encoder": "model", "unet": DIFFUSERS_STEM, "vae": DIFFUSERS_STEM}
 CLASSES = {"text_encoder": "CLIPTextModel", "unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
@@ -30,26 +32,21 @@ class Checkpoint:
     scheduler: dict[str, Any]  # scheduler_config.json
 
 
-def read_folder(folder: str | Path) -> Checkpoint:
-    """Read a Stable Diffusion folder; InputError names what is missing, broken or of another family."""
-    folder = Path(folder)
+def read_folder(folder: str | Path, read: Callable[[Path, str], dict[str, torch.Tensor]] | None = None) -> Checkpoint:
+    """Read a Stable Diffusion folder; InputError names what is missing, broken or of another family.
+
+    Args:
+        read: the weights of a network's folder, by the stem of their file; None: `load_state_dict`.
+    """
+    folder, read = Path(folder), read or load_state_dict
     check_index(folder)
-    parts = {
-        part: Part(load_config(folder / part), load_state_dict(folder / part, stem)) for part, stem in STEMS.items()
-    }
+    parts = {part: Part(load_config(folder / part), read(folder / part, stem)) for part, stem in STEMS.items()}
     return Checkpoint(parts, load_json(folder / "scheduler" / "scheduler_config.json"))
 
 
-def write_folder(checkpoint: Checkpoint, folder: str | Path, tokenizer_folder: str | Path, pad_token: str) -> None:
-    """Write a Stable Diffusion folder that other tools open; weights keep their type, to the bit.
-
-    Args:
-        tokenizer_folder: a `tokenizer/` to copy.
-        pad_token: what prompts are filled up with: Stable Diffusion 1 has the end token, 2 has "!".
-    """
+def write_folder(checkpoint: Checkpoint, folder: str | Path, tokenizer: CLIPTokenizerFast) -> None:
+    """Write a Stable Diffusion folder that other tools open; weights keep their type, to the bit."""
     folder = Path(folder)
-    tokenizer = load_tokenizer(tokenizer_folder)
-    tokenizer.pad_token = pad_token
     for part, content in checkpoint.parts.items():
         save_model(folder / part, content.config, content.weights, stem=STEMS[part])
     save_tokenizer(tokenizer, folder / "tokenizer")

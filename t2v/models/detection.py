@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal
 
 from t2v.errors import InputError
-from t2v.models.base import Header
 
 Kind = Literal["Stable Diffusion", "motion", "AnimateDiff", "LoRA", "motion LoRA", "other"]
 
@@ -44,9 +43,10 @@ def foreign_family(names: Iterable[str]) -> str | None:
     return next((what for mark, what in FOREIGN if any(name.startswith(mark) for name in names)), None)
 
 
-def refuse_other_kinds(header: Header, path: str | Path) -> None:
+def refuse_other_kinds(names: Iterable[str], path: str | Path) -> None:
     """Raise InputError, which says what the file is, unless it is a Stable Diffusion 1 or 2 checkpoint."""
-    kind, family = detect(header.shapes), foreign_family(header.shapes)
+    names = set(names)
+    kind, family = detect(names), foreign_family(names)
     options = {"LoRA": "--lora", "motion LoRA": "--lora", "AnimateDiff": "--motion", "motion": "--motion"}
     if kind in options:
         article = "an" if kind == "AnimateDiff" else "a"

@@ -11,6 +11,7 @@ from typing import Any
 
 import huggingface_hub
 import torch
+from transformers import CLIPTokenizerFast
 
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
@@ -114,9 +115,16 @@ def find_tokenizer(model: Path, name: str | None) -> Path:
     return folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
 
 
-def pad_token(unet_config: Mapping[str, Any]) -> str:
-    """What the prompts of a model are filled up with: Stable Diffusion 2 has linear projections, and "!"."""
-    return "!" if unet_config.get("use_linear_projection") else EOS_TOKEN
+def load_model_tokenizer(model: Path, folder: Path, unet_config: Mapping[str, Any]) -> CLIPTokenizerFast:
+    """The tokenizer in `folder` for a model folder or single file.
+
+    The words are those of CLIP in every Stable Diffusion; what prompts are filled up with differs, and is set for a
+    single file: "!" in Stable Diffusion 2, which has linear projections, the end token in 1.
+    """
+    tokenizer = load_tokenizer(folder)
+    if model.is_file():
+        tokenizer.pad_token = "!" if unet_config.get("use_linear_projection") else EOS_TOKEN
+    return tokenizer
 
 
 def _download(name: str) -> Path:
@@ -161,10 +169,8 @@ def load_components(
     source = _motion_source(path, motion)
     tokenizer_folder = find_tokenizer(path, tokenizer)
     checkpoint = read_single_file(path) if path.is_file() else read_folder(path)
-    words = load_tokenizer(tokenizer_folder)
+    words = load_model_tokenizer(path, tokenizer_folder, checkpoint.parts["unet"].config)
     files = [path] if path.is_file() else _weight_files(path)
-    if path.is_file():
-        words.pad_token = pad_token(checkpoint.parts["unet"].config)
     vocabulary = _load_vocabulary(path / "vocabulary.json")
     labels = {part: str(path if path.is_file() else path / part) for part in STEMS}
     text, unet_part, vae = (checkpoint.parts[part] for part in ("text_encoder", "unet", "vae"))

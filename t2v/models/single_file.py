@@ -18,7 +18,7 @@ from t2v.models.autoencoder import AutoencoderConfig, rename_old_keys
 from t2v.models.base import Header, load_header, load_state_dict, save_state_dict
 from t2v.models.checkpoint import Checkpoint, Part
 from t2v.models.detection import refuse_other_kinds
-from t2v.models.ldm_configs import autoencoder_config, clip_config, open_clip_config, unet_config
+from t2v.models.ldm_configs import Shapes, autoencoder_config, clip_config, open_clip_config, unet_config
 from t2v.models.ldm_names import autoencoder_modules, inverse, open_clip_modules, rename, unet_modules
 from t2v.models.unet import VideoUNet, VideoUNetConfig
 
@@ -45,46 +45,46 @@ SCHEDULER = {
 }
 
 
-def read_configs(header: Header, path: str | Path) -> dict[str, dict[str, Any]]:
-    """`text_encoder`, `unet`, `vae` and `scheduler` configs of a file, from its header alone.
+def read_configs(shapes: Shapes, metadata: Mapping[str, str], path: str | Path) -> dict[str, dict[str, Any]]:
+    """`text_encoder`, `unet`, `vae` and `scheduler` configs of a file, from its header: `shapes` and `metadata`.
 
     Where Stable Diffusion 2 does not say what it predicts, the scheduler has no `prediction_type`.
     """
-    refuse_other_kinds(header, path)
-    if "configs" in header.metadata:
-        return _written_configs(header, path)
+    refuse_other_kinds(shapes, path)
+    if "configs" in metadata:
+        return _written_configs(metadata["configs"], path)
     try:
-        shapes = split(header.shapes)
-        _check_parts(shapes)
-        text = clip_config(_with_prefix(shapes["clip"])) if shapes["clip"] else open_clip_config(shapes["open_clip"])
-        unet = unet_config(shapes["unet"])
+        parts = split(shapes)
+        _check_parts(parts)
+        text = clip_config(_with_prefix(parts["clip"])) if parts["clip"] else open_clip_config(parts["open_clip"])
+        unet = unet_config(parts["unet"])
         if unet["in_channels"] == 9:
             raise InputError("it is an inpainting model, 9 channels in: use a plain Stable Diffusion 1 or 2 checkpoint")
-        configs = {"text_encoder": text, "unet": unet, "vae": autoencoder_config(shapes["vae"])}
+        configs = {"text_encoder": text, "unet": unet, "vae": autoencoder_config(parts["vae"])}
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    return {**configs, "scheduler": _scheduler(header, unet["use_linear_projection"])}
+    return {**configs, "scheduler": _scheduler(metadata, unet["use_linear_projection"])}
 
 
-def _check_parts(shapes: Mapping[str, Any]) -> None:
-    lacking = [] if shapes["vae"] else ["autoencoder"]
-    lacking += [] if shapes["clip"] or shapes["open_clip"] else ["text encoder"]
+def _check_parts(parts: Mapping[str, Any]) -> None:
+    lacking = [] if parts["vae"] else ["autoencoder"]
+    lacking += [] if parts["clip"] or parts["open_clip"] else ["text encoder"]
     if lacking:
         raise InputError(f"it holds a U-Net but no {' and no '.join(lacking)}: give a whole checkpoint")
 
 
-def _written_configs(header: Header, path: str | Path) -> dict[str, dict[str, Any]]:
+def _written_configs(text: str, path: str | Path) -> dict[str, dict[str, Any]]:
     try:
-        configs = json.loads(header.metadata["configs"])
+        configs = json.loads(text)
         return {name: dict(configs[name]) for name in ("text_encoder", "unet", "vae", "scheduler")}
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: the configs in its header are broken: convert the model folder again") from error
 
 
-def _scheduler(header: Header, is_second: bool) -> dict[str, Any]:
+def _scheduler(metadata: Mapping[str, str], is_second: bool) -> dict[str, Any]:
     """Of the family; the header of some tools' files says what the network predicts."""
     names = {"epsilon": "epsilon", "v": "v_prediction"}
-    said = names.get(header.metadata.get("modelspec.prediction_type", ""))
+    said = names.get(metadata.get("modelspec.prediction_type", ""))
     scheduler = SCHEDULER | ({"prediction_type": said} if said else {})
     if is_second and said is None:
         del scheduler["prediction_type"]
@@ -120,11 +120,11 @@ def headers_of_parts(header: Header) -> dict[str, Header]:
 
 
 def use_ema(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights with those of the U-Net replaced by their moving average, which training checkpoints also hold.
+    """The weights with those of the U-Net replaced by their moving average, which files of training runs also hold.
 
     Its names are those of the U-Net without dots: `model_ema.diffusion_modelinput_blocks00weight`.
     """
-    averaged = dict(weights)
+    averaged = {name: tensor for name, tensor in weights.items() if not name.startswith(EMA)}
     for name in weights:
         if name.startswith(UNET):
             ema = EMA + name.removeprefix("model.").replace(".", "")
@@ -134,20 +134,15 @@ def use_ema(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return averaged
 
 
-def read_single_file(path: str | Path, ema: bool = False) -> Checkpoint:
-    """Read a single file; InputError for another family, missing parts, or what is not a safetensors file.
-
-    Args:
-        ema: take the moving average of the U-Net, which files of training runs also hold.
-    """
-    header = load_header(path)
-    return from_ldm(load_state_dict(path), header, path, ema)
+def read_single_file(path: str | Path) -> Checkpoint:
+    """Read a single file; InputError for another family, missing parts, or what is not a safetensors file."""
+    return from_ldm(load_state_dict(path), load_header(path).metadata, path)
 
 
-def from_ldm(weights: dict[str, torch.Tensor], header: Header, path: str | Path, ema: bool = False) -> Checkpoint:
-    """A checkpoint from the tensors of a single file; `path` is what messages call it."""
-    configs = read_configs(header, path)
-    parts = split(use_ema(weights) if ema else weights)
+def from_ldm(weights: Mapping[str, torch.Tensor], metadata: Mapping[str, str], path: str | Path) -> Checkpoint:
+    """A checkpoint from the tensors of a single file and its header's metadata; `path` is what messages call it."""
+    configs = read_configs({name: tuple(tensor.shape) for name, tensor in weights.items()}, metadata, path)
+    parts = split(weights)
     unet = rename(parts["unet"], inverse(unet_modules(VideoUNetConfig.from_dict(configs["unet"]))))
     vae = rename(parts["vae"], inverse(autoencoder_modules(AutoencoderConfig.from_dict(configs["vae"]))))
     text = _with_prefix(parts["clip"]) if parts["clip"] else _from_open_clip(parts["open_clip"], configs)

@@ -146,7 +146,7 @@ def _inspect_folder(folder: Path) -> tuple[tuple[Part, ...], dict[str, dict[str,
 
 def _inspect_file(path: Path) -> tuple[tuple[Part, ...], dict[str, dict[str, Any]]]:
     header = load_header(path)
-    configs = read_configs(header, path)
+    configs = read_configs(header.shapes, header.metadata, path)
     parts = headers_of_parts(header)
     return tuple(Part(part, parts[part].num_parameters, parts[part].num_bytes) for part in STEMS), configs
 

@@ -10,7 +10,8 @@ from t2v.errors import InputError
 from t2v.models.base import load_header, load_state_dict, save_state_dict
 from t2v.models.checkpoint import STEMS, read_folder, write_folder
 from t2v.models.folder import load_components
-from t2v.models.single_file import read_configs, read_single_file, write_single_file
+from t2v.models.single_file import from_ldm, read_configs, read_single_file, use_ema, write_single_file
+from t2v.models.text_encoder import load_tokenizer
 from tests.models.peers import PROMPT, relative
 
 TEXT = "cond_stage_model.transformer.text_model."
@@ -52,7 +53,9 @@ def test_folder_to_file_to_folder_is_bit_exact(folder, tmp_path):
         {name: tensor.half() for name, tensor in checkpoint.parts["unet"].weights.items()}
     )
     write_single_file(checkpoint, tmp_path / "model.safetensors")
-    write_folder(read_single_file(tmp_path / "model.safetensors"), tmp_path / "again", folder / "tokenizer", "!")
+    write_folder(
+        read_single_file(tmp_path / "model.safetensors"), tmp_path / "again", load_tokenizer(folder / "tokenizer")
+    )
     again = read_folder(tmp_path / "again")
     for part in STEMS:
         assert_same(checkpoint.parts[part].weights, again.parts[part].weights)
@@ -63,7 +66,7 @@ def test_folder_to_file_to_folder_is_bit_exact(folder, tmp_path):
 def test_file_to_folder_to_file_is_bit_exact(folder, tmp_path):
     write_single_file(read_folder(folder), tmp_path / "model.safetensors")
     plain = without_header(tmp_path / "model.safetensors")
-    write_folder(read_single_file(plain), tmp_path / "again", folder / "tokenizer", "!")
+    write_folder(read_single_file(plain), tmp_path / "again", load_tokenizer(folder / "tokenizer"))
     write_single_file(read_folder(tmp_path / "again"), tmp_path / "again.safetensors")
     assert_same(load_state_dict(plain), load_state_dict(tmp_path / "again.safetensors"))
 
@@ -84,7 +87,7 @@ def test_configs_from_shapes_are_those_of_the_folder(folder, tmp_path):
     checkpoint = read_folder(folder)
     write_single_file(checkpoint, tmp_path / "model.safetensors")
     plain = without_header(tmp_path / "model.safetensors")
-    configs = read_configs(load_header(plain), plain)
+    configs = read_configs(load_header(plain).shapes, {}, plain)
     names = ["in_channels", "out_channels", "down_block_types", "up_block_types", "block_out_channels"]
     names += ["layers_per_block", "cross_attention_dim", "transformer_layers_per_block", "use_linear_projection"]
     names += ["attention_head_dim"]
@@ -143,12 +146,12 @@ def test_variants_of_the_layout_are_the_same_model(sd1, change):
 
 def test_the_moving_average_is_taken_when_asked_for(sd1):
     plain = without_header(sd1, with_extras)
-    expected, got = read_single_file(plain).parts, read_single_file(plain, ema=True).parts
+    expected, got = read_single_file(plain).parts, from_ldm(use_ema(load_state_dict(plain)), {}, plain).parts
     for name, tensor in expected["unet"].weights.items():
         assert torch.equal(got["unet"].weights[name], tensor + 1)
     assert_same(expected["vae"].weights, got["vae"].weights)
     with pytest.raises(InputError, match="no moving average"):
-        read_single_file(sd1, ema=True)
+        use_ema(load_state_dict(sd1))
 
 
 def test_the_last_layer_of_open_clip_is_left_out(sd2_folder, tmp_path):

@@ -1,0 +1,121 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from t2v.models.checkpoint import STEMS, read_folder
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    parts = read_folder(folder).parts
+    return {
+        f"{part}.{name.removeprefix('text_model.')}": tensor
+        for part in STEMS
+        for name, tensor in parts[part].weights.items()
+    }
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_folder_to_file_to_folder(t2v_command, tiny_model, tmp_path):
+    done = t2v_command("convert", tiny_model, "model.safetensors")
+    assert (done.code, done.out) == (0, "model.safetensors\n"), done.err
+    assert "give --tokenizer" in done.err and f"--motion {tiny_model / 'motion'}" in done.err
+    done = t2v_command("convert", "model.safetensors", "again", "--tokenizer", tiny_model)
+    assert (done.code, done.out, done.err) == (0, "again\n", "")
+    assert_same(weights_of(tiny_model), weights_of(tmp_path / "again"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "model.safetensors"]
+    done = t2v_command("info", "again", "--json", "--height", 32, "--width", 32)
+    assert done.code == 0, done.err
+
+
+def test_a_pickled_file_and_folder(t2v_command, tiny_model, tmp_path):
+    t2v_command("convert", tiny_model, "model.safetensors")
+    torch.save({"state_dict": load_file("model.safetensors"), "global_step": 3}, "model.ckpt")
+    done = t2v_command("convert", "model.ckpt", "plain.safetensors")
+    assert (done.code, done.err) == (0, "")
+    assert_same(load_file("model.safetensors"), load_file("plain.safetensors"))
+
+    folder = shutil.copytree(tiny_model, tmp_path / "pickled")
+    for part, stem in (("unet", "diffusion_pytorch_model"), ("text_encoder", "model")):
+        weights = folder / part / f"{stem}.safetensors"
+        torch.save(load_file(weights), folder / part / ("pytorch_model.bin" if stem == "model" else f"{stem}.bin"))
+        weights.unlink()
+    refused = t2v_command("info", "pickled")
+    assert refused.code == 2 and "t2v convert" in refused.err
+    done = t2v_command("convert", "pickled", "whole")
+    assert done.code == 0 and "only the image model was written" in done.err
+    assert_same(weights_of(tiny_model), weights_of(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("command", [("generate", "a cat", "--model"), ("info",), ("inflate", "-o", "out")], ids=str)
+@pytest.mark.parametrize("suffix", [".ckpt", ".bin", ".pt", ".pth"])
+def test_other_commands_refuse_pickles_and_name_this_one(t2v_command, command, suffix):
+    Path(f"model{suffix}").write_bytes(b"not even looked at")
+    done = t2v_command(*command, f"model{suffix}")
+    assert done.code == 2 and done.err.count("\n") == 1
+    assert "refused" in done.err and "t2v convert" in done.err
+
+
+def test_a_malicious_pickle_leaves_nothing(t2v_command, tmp_path):
+    class Malicious:
+        def __reduce__(self):
+            return Path.mkdir, (tmp_path / "victim",)
+
+    torch.save({"state_dict": {"a": Malicious()}}, "evil.ckpt")
+    done = t2v_command("convert", "evil.ckpt", "evil.safetensors")
+    assert done.code == 2 and done.err.count("\n") == 1 and "nothing was run" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["evil.ckpt"]
+
+
+def lora(path: Path) -> None:
+    save_file({"lora_unet_x.lora_down.weight": torch.zeros(1)}, path)
+
+
+def stable_diffusion_xl(path: Path) -> None:
+    names = ("conditioner.embedders.0.transformer.x", "model.diffusion_model.input_blocks.0.0.weight")
+    save_file({name: torch.zeros(1) for name in names}, path)
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"\xff" * 64)
+
+
+@pytest.mark.parametrize(
+    ("write", "target", "message"),
+    [
+        (lora, "folder", "has no folder form"),
+        (stable_diffusion_xl, "folder", "a Stable Diffusion XL checkpoint: use a Stable Diffusion 1 or 2"),
+        (garbage, "folder", "truncated or not a safetensors file"),
+        (lora, "there", "there exists"),
+        (lora, "there.safetensors", "there.safetensors exists"),
+        (None, "folder", "no file or folder at source.safetensors"),
+    ],
+)
+def test_what_cannot_be_converted_is_one_line(t2v_command, tmp_path, write, target, message):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "there.safetensors").touch()
+    if write is not None:
+        write(tmp_path / "source.safetensors")
+    before = sorted(tmp_path.rglob("*"))
+    done = t2v_command("convert", "source.safetensors", target)
+    assert done.code == 2 and message in done.err and done.err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_moving_average_is_chosen_by_an_option(t2v_command, tiny_model):
+    t2v_command("convert", tiny_model, "model.safetensors")
+    weights = load_file("model.safetensors")
+    names = [name for name in weights if name.startswith("model.")]
+    ema = {"model_ema." + name.removeprefix("model.").replace(".", ""): weights[name] + 1 for name in names}
+    save_file({**weights, **ema}, "training.safetensors")
+    assert t2v_command("convert", "training.safetensors", "ema.safetensors", "--ema").code == 0
+    found = load_file("ema.safetensors")
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], weights[name] + (name in names)) for name in weights)
