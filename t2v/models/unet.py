@@ -89,6 +89,7 @@ class VideoUNet(nn.Module):
         timesteps: torch.Tensor | float,
         encoder_hidden_states: torch.Tensor,
         fps: torch.Tensor | float | None = None,
+        positions: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Predict what the noise schedule's `prediction_type` says.
 
@@ -98,6 +99,7 @@ class VideoUNet(nn.Module):
             encoder_hidden_states: text (B, L, D) for all frames, or (B, F, L, D) for each frame.
             fps: frames per second, (B,) or one number; None: the motion config's. Without motion, or for a single
                 frame, it has no effect.
+            positions: (B, F), of the frames in time, in units of 1 / fps; None: 0 .. F-1.
         Returns: (B, out_channels, F, H, W) or (B, out_channels, H, W).
         """
         video = x if x.ndim == 5 else x.unsqueeze(2)
@@ -108,7 +110,7 @@ class VideoUNet(nn.Module):
             text = text.flatten(0, 1)  # (B*F, L, D)
         time = nn.functional.silu(self._embed_time(timesteps, fps, b, f, x.device))
         hidden = video.permute(0, 2, 3, 4, 1).contiguous().view(b * f, h, w, c).permute(0, 3, 1, 2)
-        hidden = self._denoise(hidden, time, text, f)
+        hidden = self._denoise(hidden, time, text, f, positions)
         out = hidden.view(b, f, -1, h, w).permute(0, 2, 1, 3, 4).contiguous()
         return out if x.ndim == 5 else out.squeeze(2)
 
@@ -128,16 +130,23 @@ class VideoUNet(nn.Module):
             embedding = embedding + self.fps_embedding(torch.as_tensor(fps, device=device).expand(b))
         return embedding
 
-    def _denoise(self, x: torch.Tensor, time: torch.Tensor, text: torch.Tensor, num_frames: int) -> torch.Tensor:
+    def _denoise(
+        self,
+        x: torch.Tensor,
+        time: torch.Tensor,
+        text: torch.Tensor,
+        num_frames: int,
+        positions: torch.Tensor | None,
+    ) -> torch.Tensor:
         x = pseudo_conv3d(self.conv_in, self.temporal_conv_in, x, num_frames)
         skips = [x]
         for block in self.down_blocks:
-            x, new_skips = block(x, time, text, num_frames)
+            x, new_skips = block(x, time, text, num_frames, positions)
             skips += new_skips
         if self.mid_block is not None:
-            x = self.mid_block(x, time, text, num_frames)
+            x = self.mid_block(x, time, text, num_frames, positions)
         for block in self.up_blocks:
-            x = block(x, skips, time, text, num_frames)
+            x = block(x, skips, time, text, num_frames, positions)
         return pseudo_conv3d(self.conv_out, self.temporal_conv_out, self.conv_norm_out(x), num_frames)
 
     @classmethod

@@ -44,14 +44,16 @@ class Level(nn.Module):
     def _resnet(self, i: int, x: torch.Tensor, time_embedding: torch.Tensor, num_frames: int) -> torch.Tensor:
         return self._run(self.resnets[i], x, time_embedding, num_frames)
 
-    def _attend(self, i: int, x: torch.Tensor, text: torch.Tensor, num_frames: int) -> torch.Tensor:
+    def _attend(
+        self, i: int, x: torch.Tensor, text: torch.Tensor, num_frames: int, positions: torch.Tensor | None
+    ) -> torch.Tensor:
         if len(self.attentions):
             x = self._run(self.attentions[i], x, text)
         if len(self.temporal_attentions) and num_frames > 1:
-            x = self._run(self.temporal_attentions[i], x, num_frames)
+            x = self._run(self.temporal_attentions[i], x, num_frames, positions)
         return x
 
-    def _run(self, module: Callable[..., torch.Tensor], *args: torch.Tensor | int) -> torch.Tensor:
+    def _run(self, module: Callable[..., torch.Tensor], *args: torch.Tensor | int | None) -> torch.Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(module, *args, use_reentrant=False)
         return module(*args)
@@ -89,13 +91,18 @@ class DownLevel(Level):
             self.downsamplers.append(Downsample(channels, config.downsample_padding))
 
     def forward(
-        self, x: torch.Tensor, time_embedding: torch.Tensor, text: torch.Tensor, num_frames: int
+        self,
+        x: torch.Tensor,
+        time_embedding: torch.Tensor,
+        text: torch.Tensor,
+        num_frames: int,
+        positions: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Returns the output and what the up blocks take over the skip connections."""
         skips = []
         for i in range(len(self.resnets)):
             x = self._resnet(i, x, time_embedding, num_frames)
-            x = self._attend(i, x, text, num_frames)
+            x = self._attend(i, x, text, num_frames, positions)
             skips.append(x)
         for downsampler in self.downsamplers:
             x = downsampler(x, num_frames)
@@ -115,10 +122,15 @@ class MidLevel(Level):
             self.resnets.append(_resnet(config, channels, channels))
 
     def forward(
-        self, x: torch.Tensor, time_embedding: torch.Tensor, text: torch.Tensor, num_frames: int
+        self,
+        x: torch.Tensor,
+        time_embedding: torch.Tensor,
+        text: torch.Tensor,
+        num_frames: int,
+        positions: torch.Tensor | None = None,
     ) -> torch.Tensor:
         x = self._resnet(0, x, time_embedding, num_frames)
-        x = self._attend(0, x, text, num_frames)
+        x = self._attend(0, x, text, num_frames, positions)
         for i in range(1, len(self.resnets)):
             x = self._resnet(i, x, time_embedding, num_frames)
         return x
@@ -148,12 +160,13 @@ class UpLevel(Level):
         time_embedding: torch.Tensor,
         text: torch.Tensor,
         num_frames: int,
+        positions: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Takes its skip connections from the end of `skips`."""
         for i in range(len(self.resnets)):
             x = torch.cat([x, skips.pop()], dim=1)
             x = self._resnet(i, x, time_embedding, num_frames)
-            x = self._attend(i, x, text, num_frames)
+            x = self._attend(i, x, text, num_frames, positions)
         for upsampler in self.upsamplers:
             x = upsampler(x, skips[-1].shape[-2:], num_frames)
         return x

@@ -10,7 +10,8 @@ from t2v.ops import add, temporal_attention, to_images, to_tokens
 class TemporalAttention(nn.Module):
     """Pre-norm residual attention over the frames of each pixel; identity at initialisation (zero output projection).
 
-    Frame positions are sinusoids, added to the normalised input before the projections.
+    Frame positions are sinusoids, added to the normalised input before the projections. They count frames, and may lie
+    between whole numbers where frames are unevenly spaced.
     """
 
     def __init__(self, channels: int, num_heads: int) -> None:
@@ -24,13 +25,14 @@ class TemporalAttention(nn.Module):
         nn.init.zeros_(self.to_out.weight)
         nn.init.zeros_(self.to_out.bias)
 
-    def forward(self, x: torch.Tensor, num_frames: int) -> torch.Tensor:
-        """x: (B*F, C, H, W), channels_last -> the same."""
+    def forward(self, x: torch.Tensor, num_frames: int, positions: torch.Tensor | None = None) -> torch.Tensor:
+        """x: (B*F, C, H, W), channels_last; positions: (B, F), None for 0 .. F-1 -> the same as x."""
         h, w = x.shape[-2:]
         tokens = to_tokens(x, num_frames)  # (B, F, H*W, C)
-        positions = torch.arange(num_frames, device=x.device)
+        positions = torch.arange(num_frames, device=x.device) if positions is None else positions
+        encoding = sinusoidal_embedding(positions.flatten(), tokens.shape[-1]).unflatten(0, positions.shape)
         normed = self.norm(tokens)
-        normed = add(normed, sinusoidal_embedding(positions, tokens.shape[-1]).to(normed.dtype)[:, None])
+        normed = add(normed, encoding.to(normed.dtype)[..., None, :])
         q, k, v = (to(normed).unflatten(-1, (self.num_heads, -1)) for to in (self.to_q, self.to_k, self.to_v))
         out = self.to_out(temporal_attention(q, k, v))
         return to_images(add(out, tokens), h, w)
