@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from data_tools.options import Output, takes_run_options
+from data_tools.options import Manifest, Output, takes_run_options
 from data_tools.world.cli import app as world_app
 from t2v.errors import InputError
 
@@ -43,6 +43,42 @@ def probe(
     from data_tools.runner import run_stage
 
     run_stage("probe", Probe(output.parent, decode), bare_rows(source, output.parent), output, options)
+    print(output)
+
+
+@app.command()
+@takes_run_options
+def split(
+    manifest: Manifest,
+    output: Output = Path("shots.parquet"),
+    min_seconds: Annotated[float, typer.Option(help="Shorter shots are filtered.")] = 1.0,
+    max_seconds: Annotated[float, typer.Option(help="Longer shots become several clips.")] = 60.0,
+    adaptive_threshold: Annotated[
+        float, typer.Option(help="Sharpest change over its neighbours: less, more cuts.")
+    ] = 2.0,
+    min_change: Annotated[float, typer.Option(help="Least change at a cut, 0 to 255.")] = 6.0,
+    gradual: Annotated[
+        bool, typer.Option(help="Also split at fades and dissolves, and leave their frames out.")
+    ] = True,
+    cuts: Annotated[
+        Path | None, typer.Option(help="CSV with the columns path,seconds: split these files there.")
+    ] = None,
+    *,
+    options: "RunOptions",
+) -> None:
+    """Find the shots: one row each, with first and last moment exact to the frame."""
+    from data_tools.extras import need_curate
+    from data_tools.runner import read_rows, run_stage
+
+    need_curate()
+    from data_tools.shots import ShotOptions
+    from data_tools.split import Split, SplitOptions, with_cuts
+
+    settings = SplitOptions(ShotOptions(adaptive_threshold, min_change, gradual), min_seconds, max_seconds)
+    settings.check()
+    rows = read_rows(manifest, output)
+    rows = with_cuts(rows, cuts, output.parent) if cuts else rows
+    run_stage("split", Split(output.parent, settings), rows, output, options)
     print(output)
 
 

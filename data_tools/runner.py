@@ -8,8 +8,8 @@ from pathlib import Path
 from data_tools.executors.isolated import Limits
 from data_tools.ledger import Ledger, ledger_folder, read_ledgers
 from data_tools.progress import Progress
-from data_tools.stage import Group, Stage, group_by_file, in_order
-from t2v.data.manifest import ClipRow, write_manifest
+from data_tools.stage import Group, Stage, group_by_file, in_order, moved
+from t2v.data.manifest import ClipRow, read_manifest, write_manifest
 from t2v.data.video_io import check_parent
 from t2v.errors import InputError
 
@@ -86,6 +86,14 @@ def run_stage(name: str, stage: Stage, rows: list[ClipRow], output: Path, option
     result = sorted([*kept, *(row for rows in finished.values() for row in rows)], key=in_order)
     write_manifest(result, output)
     return result
+
+
+def read_rows(manifest: Path, output: Path) -> list[ClipRow]:
+    """The rows of a manifest, with paths as the manifest `output` is to hold them."""
+    folder = manifest if manifest.is_dir() else manifest.parent
+    if output.exists() and manifest.exists() and output.samefile(manifest):
+        raise InputError(f"{output} is the input; choose another --output")
+    return moved(read_manifest(manifest), folder, output.parent)
 
 
 def check_manifest(output: Path, overwrite: bool) -> None:

@@ -1,0 +1,116 @@
+"""Files to shots: one row for every shot, those too short marked as filtered."""
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from data_tools.analysis import watch
+from data_tools.probe import reason_of
+from data_tools.shots import ShotFinder, ShotOptions, Transition, shots
+from t2v.data.manifest import ClipRow
+from t2v.data.video_io import VideoReader
+from t2v.errors import InputError
+
+_TIME_TOLERANCE = 1e-4  # seconds
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """Where to split, and how long clips may be, in seconds."""
+
+    shots: ShotOptions = field(default_factory=ShotOptions)
+    min_seconds: float = 1.0
+    max_seconds: float = 60.0
+
+    def check(self) -> None:
+        """InputError for values that make no sense."""
+        if not 0 <= self.min_seconds < self.max_seconds:
+            raise InputError(
+                f"clips last between a least and a greater most time, got {self.min_seconds:g} and {self.max_seconds:g}"
+            )
+
+
+@dataclass(frozen=True)
+class Split:
+    """The stage: the row of a file becomes one for each shot, in order of time.
+
+    A row with a column `cuts` (seconds, joined by spaces) is split there and nowhere else.
+    """
+
+    root: Path = field(repr=False)
+    options: SplitOptions = field(default_factory=SplitOptions)
+
+    def __call__(self, rows: list[ClipRow]) -> list[ClipRow]:
+        (row,) = rows
+        path = self.root / row.path
+        try:
+            if row.extra.get("cuts"):
+                return split_at(row, path, self.options)
+            finder = ShotFinder(self.options.shots)
+            info, timestamps = watch(path, [finder])
+        except InputError as error:
+            raise InputError(reason_of(error, path)) from error
+        return clip_rows(row, timestamps, info.duration, finder.transitions(float(info.fps)), self.options)
+
+
+def split_at(row: ClipRow, path: Path, options: SplitOptions) -> list[ClipRow]:
+    """The row's shots between the cuts that it names; nothing is decoded."""
+    with VideoReader(path, threads=1) as reader:
+        timestamps, duration = reader.timestamps, reader.info.duration
+    seconds = [float(text) for text in row.extra["cuts"].split()]
+    frames = np.searchsorted(timestamps, np.array(seconds) - _TIME_TOLERANCE)
+    inside = sorted({int(frame) for frame in frames if 0 < frame < len(timestamps)})
+    return clip_rows(row, timestamps, duration, [Transition(frame, frame, "cut") for frame in inside], options)
+
+
+def clip_rows(
+    row: ClipRow, timestamps: np.ndarray, duration: float, transitions: Sequence[Transition], options: SplitOptions
+) -> list[ClipRow]:
+    """Rows of the shots between the transitions; a shot that is too long becomes several of about one length."""
+    times = [*timestamps.tolist(), duration]
+    rows = []
+    for first, last in shots(transitions, len(timestamps)):
+        most = max(1, int(options.max_seconds * (last - first) / (times[last] - times[first]) + 1e-6))
+        pieces = -(-(last - first) // most)
+        edges = [first + (last - first) * piece // pieces for piece in range(pieces + 1)]
+        rows += [_clip_row(row, start, end, times, options.min_seconds) for start, end in pairwise(edges)]
+    return rows or [replace(row, extra=row.extra | {"filtered": "nothing but transitions in it"})]
+
+
+def _clip_row(row: ClipRow, start: int, end: int, times: list[float], min_seconds: float) -> ClipRow:
+    clip_id = hashlib.sha256(f"{row.clip_id}:{start}:{end}".encode()).hexdigest()[:16]
+    extra = {name: value for name, value in row.extra.items() if name != "cuts"}
+    extra |= {"source_id": row.clip_id, "start_frame": start}
+    seconds = times[end] - times[start]
+    if seconds < min_seconds - _TIME_TOLERANCE:
+        extra["filtered"] = f"shorter than {min_seconds:g} s"
+    return replace(row, clip_id=clip_id, start=times[start], end=times[end], num_frames=end - start, extra=extra)
+
+
+def with_cuts(rows: list[ClipRow], file: Path, root: Path) -> list[ClipRow]:
+    """Put the cuts of a CSV file with the columns `path` (relative to the file) and `seconds` into the rows."""
+    cuts: dict[Path, list[str]] = {}
+    number = 1
+    try:
+        with open(file, newline="", encoding="utf-8-sig") as lines:
+            for line in csv.DictReader(lines):
+                number += 1
+                path = (file.parent / line["path"]).resolve()
+                cuts.setdefault(path, []).append(str(float(line["seconds"])))
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{file}: a list of cuts has the columns path,seconds; check line {number}") from None
+    known = {(root / row.path).resolve() for row in rows}
+    if strangers := cuts.keys() - known:
+        raise InputError(f"{file} names {min(strangers)}, which is not in the manifest")
+    return [_with_cuts(row, cuts.get((root / row.path).resolve())) for row in rows]
+
+
+def _with_cuts(row: ClipRow, cuts: list[str] | None) -> ClipRow:
+    return replace(row, extra=row.extra | {"cuts": " ".join(cuts)}) if cuts else row
