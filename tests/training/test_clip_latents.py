@@ -1,6 +1,7 @@
 """From a folder of videos to latents of a batch, as `t2v train temporal` does it."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -24,6 +25,14 @@ from t2v.training.trainer import Trainer
 
 Configure = Callable[..., TrainConfig]
 Build = Callable[..., ClipLatents]
+
+DATA = Path(os.environ.get("T2V_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
+NEVER_OPEN = (
+    "audio_only_opus.mp4 chunk_out_of_range.mp4 crash_4163.gif encrypted_clearkey.mp4 header_only_5544frames.mp4 "
+    "invalid_vp9_bitstream.webm subtitle_only.mkv tiny_1x1_noframes.avi tiny_no_streams.mp4 tiny_noframes.gif "
+    "tiny_unopenable.flv ts_0x0.ts zero_bytes.webm"
+)
+BREAK_LATER = "corrupted_packets.mp4 no_timescale.mp4"
 
 
 def skipped(folder: Path) -> list[dict[str, Any]]:
@@ -215,3 +224,22 @@ def test_training_gives_the_same_weights_with_worker_processes(
         assert [Path(line["path"]).name for line in skipped(run)] == ["damaged.mp4"]
         weights.append({name: tensor.detach().clone() for name, tensor in trainer.parameters.items()})
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+@pytest.mark.skipif(not (DATA / "MANIFEST.csv").is_file(), reason=f"no test media in {DATA}")
+def test_real_videos_are_read_with_broken_ones_among_them(build: Build, tmp_path: Path) -> None:
+    """Mixed codecs, sizes, rates and rotations; the larger files are left out to save time."""
+    for file in [*(DATA / "videos").iterdir(), *(DATA / "broken").iterdir()]:
+        if file.stat().st_size < 300_000:
+            target = tmp_path / "real" / file.parent.name / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(file)
+    clips = build(path=str(tmp_path / "real"), max_bad_share=0.3, num_validation=1)
+    assert len(clips.training) > 40
+    for epoch in range(2):
+        for sample in range(len(clips.training)):
+            assert draw(clips, epoch, (sample,)).isfinite().all()
+    names = [Path(line["path"]).name for line in skipped(tmp_path) if line["is_broken"]]
+    assert sorted(names) == sorted([*NEVER_OPEN.split(), *BREAK_LATER.split()])
+    short = [Path(line["path"]).name for line in skipped(tmp_path) if not line["is_broken"]]
+    assert {"rot_0.mov", "tiny_8x8_1frame.webm"} <= set(short) and len(short) == len(set(short))

@@ -34,7 +34,8 @@ class DecordFile:
         known: IndexedVideo | None = None,
     ) -> None:
         self._decord = _import_decord()
-        self.path, self._threads, self._size = path, threads, size
+        self.path, self._size = path, size
+        self._threads = threads or 1  # decord's own choice, 0, fails on VP9
         if known is None:
             with closing(PyAVFile(path, threads)) as file:
                 known = file.known

@@ -108,17 +108,16 @@ class ClipLatents:
         bad = [BadFile(str(file.path), file.reason) for file in found.skipped]
         clips = []
         for clip in (clip.thinned(data.cache_fps) for clip in found.clips):
-            low, high = clip.sampling_bounds(data.num_frames)
-            if max(low, data.fps_range[0]) <= min(high, data.fps_range[1]):
+            reason = _misfit(clip, data)
+            if reason is None:
                 clips.append(clip)
-                continue
-            reason = f"{data.num_frames} different frames fit at {low:.3g} to {high:.3g} fps only"
-            bad.append(BadFile(str(clip.path), reason, is_broken=False))
+            else:
+                bad.append(BadFile(str(clip.path), reason, is_broken=False))
         files = {file.path for file in bad} | {str(clip.path) for clip in clips}
         self.skip_log.start(bad, [(str(clip.path), clip.content) for clip in clips], len(files))
         if not clips:
             unfit = [file.reason for file in bad if not file.is_broken]
-            raise InputError(f"data: none of {len(found.clips)} videos fits data.fps_range; {unfit[0]} in the first")
+            raise InputError(f"data: none of {len(found.clips)} videos can be used; the first: {unfit[0]}")
         return clips
 
     def _in_buckets(self, clips: list[Clip], base: Path) -> ClipSet:
@@ -177,3 +176,14 @@ class ClipLatents:
         if not kept.clips:
             raise InputError(f"data: no clip can be read to its end; {self.skip_log.path} lists why")
         return kept
+
+
+def _misfit(clip: Clip, config: ClipsConfig) -> str | None:
+    """Why no sample can be drawn from a clip; None where one can."""
+    low, high = clip.sampling_bounds(config.num_frames)
+    frames = f"{config.num_frames} different frames"
+    if low > high:
+        return f"{clip.path} is too short: {frames}, evenly spaced in time, are not in its {len(clip.frames)}"
+    if low > config.fps_range[1] or high < config.fps_range[0]:
+        return f"{clip.path} has {frames} at {low:.3g} to {high:.3g} fps only, outside data.fps_range"
+    return None
