@@ -32,6 +32,7 @@ class _Source:
     model: str = "mini"
     motion: str | None = None
     tokenizer: str | None = None
+    loras: tuple[str, ...] = ()
     device: str = "auto"
     dtype: str = "auto"
     threads: int | None = None  # of the CPU: another number may round differently
@@ -54,6 +55,7 @@ def generate(
     model: options.Model = None,
     motion: options.Motion = None,
     tokenizer: options.Tokenizer = None,
+    lora: options.Lora = None,
     num_frames: options.NumFrames = None,
     fps: options.Fps = None,
     height: options.Height = None,
@@ -105,6 +107,7 @@ def generate(
     jobs = plan_jobs(texts, seed, num_videos, output)
     check_jobs(jobs, overwrite, preview)
     networks = options.given(model=model, motion=None if motion is None else str(motion), tokenizer=tokenizer)
+    networks |= {"loras": tuple(lora)} if lora else {}
     source = _source(record, {**networks, **options.given(device=device, dtype=dtype)})
     _run(jobs, source, settings, _Show(preview, as_json, overwrite), Reporter(quiet))
 
@@ -126,11 +129,11 @@ def _prompts(prompt: str | None, prompts_file: Path | None, record: dict[str, An
 
 def _source(record: dict[str, Any], given: dict[str, Any]) -> _Source:
     """The recorded source, changed by the options given; none of them leaves the exact repeat intact."""
-    names = ("model", "motion", "tokenizer", "device", "dtype", "threads", "weights_sha256")
+    names = ("model", "motion", "tokenizer", "loras", "device", "dtype", "threads", "weights_sha256")
     recorded = {name: record[name] for name in names if name in record}
     if "model" in given:
-        recorded = {name: value for name, value in recorded.items() if name not in ("motion", "tokenizer")}
-    if "model" in given or "motion" in given:
+        recorded = {name: value for name, value in recorded.items() if name not in ("motion", "tokenizer", "loras")}
+    if given.keys() & {"model", "motion", "loras"}:
         recorded.pop("weights_sha256", None)
     return _Source(**{**recorded, **given})
 
@@ -170,7 +173,9 @@ def _load(
             check_sampler(settings["sampler"])
         if source.threads is not None:
             torch.set_num_threads(source.threads)
-        pipe = load(source.model, source.device, source.dtype, source.motion, source.tokenizer)
+        pipe = load(source.model, source.device, source.dtype, source.motion, source.tokenizer, source.loras)
+        for note in pipe.components.notes:
+            reporter.note(note)
         if source.weights_sha256 not in (None, pipe.weights_sha256):
             reporter.warn(f"the weights of {source.model} are not the recorded ones: the video will differ")
     return pipe, {"import": imported - STARTED, "load": time.perf_counter() - imported}

@@ -26,6 +26,10 @@ Tokenizer = Annotated[
     typer.Option(help="For a single file, which has none: a tokenizer/ or model folder, or a hub id."),
 ]
 Motion = Annotated[Path | None, typer.Option(help="Folder or file of temporal weights. [default: the model's motion/]")]
+Lora = Annotated[
+    list[str] | None,
+    typer.Option(help="LoRA to merge, FILE or FILE:WEIGHT as in style.safetensors:0.8; may be given several times."),
+]
 NumFrames = Annotated[int | None, typer.Option(help=f"Frames of the video. {_MODEL_DEFAULT}")]
 Fps = Annotated[float | None, typer.Option(help=f"Frames per second. {_MODEL_DEFAULT}")]
 Height = Annotated[int | None, typer.Option(help=f"Pixels. {_MODEL_DEFAULT}")]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from t2v.models.base import PICKLE_REFUSED, PICKLE_SUFFIXES, save_json, weight_f
 from t2v.models.checkpoint import STEMS, model_index, read_folder
 from t2v.models.inflate import load_motion, load_motion_config, save_motion
 from t2v.models.lora import LORA_FILE, merge_lora
+from t2v.models.lora_file import parse_lora, read_lora
 from t2v.models.single_file import read_single_file
 from t2v.models.text_encoder import EOS_TOKEN, TextEncoder, load_tokenizer
 from t2v.models.unet import VideoUNet
@@ -42,6 +43,8 @@ class Components:
     motion_path: str | None = None  # absolute path of the motion that was asked for; None: the folder's own, if any
     motion_scheduler: dict[str, Any] | None = None  # scheduler config that the motion was trained with
     tokenizer_path: str | None = None  # of the tokenizer that was asked for
+    loras: tuple[str, ...] = ()  # absolute paths with weights, as in "/a/style.safetensors:0.8"
+    notes: tuple[str, ...] = ()  # what loading did besides reading weights, one line each
     vocabulary: frozenset[str] | None = None  # words of the training captions, where the folder lists them
     weight_files: tuple[Path, ...] = ()  # in the order text encoder, U-Net, autoencoder, motion
 
@@ -153,6 +156,7 @@ def load_components(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     tokenizer: str | None = None,
+    loras: Sequence[str] = (),
 ) -> Components:
     """Load a whole model.
 
@@ -161,6 +165,7 @@ def load_components(
         motion: folder or safetensors file of temporal weights; None takes the model's `motion/`, and without one the
             U-Net stays an image network (`unet.motion is None`). A folder's LoRA is merged into the spatial weights.
         tokenizer: see `find_tokenizer`.
+        loras: files, each with its weight as in "style.safetensors:0.8" or of weight 1; merged in this order.
 
     Raises:
         InputError: anything that is missing (which file is said), broken, not supported or not fitting.
@@ -186,6 +191,8 @@ def load_components(
             files.append(source / LORA_FILE)
             merge_lora(unet, source / LORA_FILE)
         motion_scheduler = load_motion_config(source).get("scheduler")
+    notes = [note for lora in loras for note in _merge(lora, unet, text_encoder)]
+    files += [Path(parse_lora(lora)[0]) for lora in loras]
     return Components(
         name=str(path.resolve()) if Path(name).exists() and name != "mini" else name,
         path=path,
@@ -196,6 +203,8 @@ def load_components(
         motion_path=None if motion is None else str(Path(motion).resolve()),
         tokenizer_path=None if tokenizer is None else _absolute(tokenizer),
         motion_scheduler=motion_scheduler,
+        loras=tuple(_absolute_lora(lora) for lora in loras),
+        notes=tuple(notes),
         vocabulary=vocabulary,
         weight_files=tuple(files),
     )
@@ -203,6 +212,24 @@ def load_components(
 
 def _weight_files(folder: Path) -> list[Path]:
     return [file for part, stem in STEMS.items() for file in weight_files(folder / part, stem)]
+
+
+def _merge(lora: str, unet: VideoUNet, text_encoder: TextEncoder) -> list[str]:
+    """Merge one LoRA; returns what a person should know of it."""
+    path, weight = parse_lora(lora)
+    found = read_lora(path, unet, text_encoder)
+    for update in found.updates:
+        update.merge(weight)
+    notes = [f"{Path(path).name}: merged into {len(found.updates)} layers with weight {weight:g}"]
+    if found.unmatched:
+        count = f"{len(found.unmatched)} of {len(found.unmatched) + len(found.updates)} layers"
+        notes.append(f"{Path(path).name}: {count} are not in this model and left out, such as {found.unmatched[0]}")
+    return notes
+
+
+def _absolute_lora(lora: str) -> str:
+    path, weight = parse_lora(lora)
+    return f"{Path(path).resolve()}:{weight:g}"
 
 
 def _absolute(name: str) -> str:

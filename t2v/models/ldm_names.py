@@ -17,10 +17,11 @@ Modules = dict[str, str]  # public name to LDM name
 
 def rename(weights: Mapping[str, torch.Tensor], modules: Mapping[str, str]) -> dict[str, torch.Tensor]:
     """Weights with the longest leading module name of each replaced; a name without one stays as it is."""
-    return {_rename(name, modules): tensor for name, tensor in weights.items()}
+    return {rename_module(name, modules): tensor for name, tensor in weights.items()}
 
 
-def _rename(name: str, modules: Mapping[str, str]) -> str:
+def rename_module(name: str, modules: Mapping[str, str]) -> str:
+    """A name with its longest leading module name replaced, or as it is."""
     prefixes = list(accumulate(name.split("."), lambda left, right: f"{left}.{right}"))
     found = next((prefix for prefix in reversed(prefixes) if prefix in modules), None)
     return name if found is None else modules[found] + name.removeprefix(found)

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from t2v.errors import InputError
-from t2v.models.base import load_state_dict, save_state_dict
+from t2v.models.base import save_state_dict
+from t2v.models.lora_file import read_lora
 from t2v.models.unet import VideoUNet, is_temporal
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -85,29 +86,15 @@ def save_lora(unet: VideoUNet, folder: str | Path, settings: LoraSettings, dtype
     save_state_dict(Path(folder) / LORA_FILE, weights, dtype)
 
 
-def _fit(a: torch.Tensor, b: torch.Tensor, weight: torch.Tensor) -> bool:
-    return a.shape[0] == b.shape[1] and (b.shape[0], a[0].numel()) == (weight.shape[0], weight[0].numel())
-
-
 def merge_lora(unet: VideoUNet, path: str | Path) -> VideoUNet:
-    """Add the updates of an adapter file to the spatial weights of a U-Net, in place.
+    """Add all the updates of an adapter file to the weights of a U-Net, in place.
 
     Raises:
         InputError: the file is missing or broken, or does not fit: the first mismatch is named, nothing is changed.
     """
-    weights, parameters = load_state_dict(path), dict(unet.named_parameters())
-    updates = {}
-    for key in (key for key in weights if key.endswith(".lora_A.weight")):
-        module = key.removeprefix("unet.").removesuffix(".lora_A.weight")
-        a, b = weights[key], weights.get(key.replace(".lora_A.", ".lora_B."))
-        parameter = parameters.get(f"{module}.weight")
-        if parameter is None or b is None or not _fit(a, b, parameter):
-            raise InputError(f"{path}: {key} does not fit this U-Net: the LoRA belongs to another model")
-        update = b.flatten(1).to(parameter) @ a.flatten(1).to(parameter)  # W = W_0 + B A
-        updates[f"{module}.weight"] = update.view(parameter.shape)
-    if not updates:
-        raise InputError(f"{path} has no tensor named ...lora_A.weight: give a LoRA in the format of diffusers")
-    with torch.no_grad():
-        for name, update in updates.items():
-            parameters[name].add_(update)
+    lora = read_lora(path, unet)
+    if lora.unmatched:
+        raise InputError(f"{path}: {lora.unmatched[0]} does not fit this U-Net: the LoRA belongs to another model")
+    for update in lora.updates:
+        update.merge(1.0)
     return unet

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -43,6 +43,7 @@ def load(
     dtype: str = "auto",
     motion: str | None = None,
     tokenizer: str | None = None,
+    loras: Sequence[str] = (),
 ) -> "TextToVideoPipeline":
     """Load a text-to-video model.
 
@@ -53,12 +54,13 @@ def load(
         motion: folder or file of temporal weights; None takes the model's own `motion/`.
         tokenizer: for a single file, which has none: folder of a tokenizer or of a model that has one, or a hub id;
             None takes `tokenizer/` beside the file.
+        loras: LoRA files, each with its weight as in "style.safetensors:0.8"; they are merged into the weights.
 
     Raises:
         InputError: no such model or device, a file that is missing or broken, an image model without motion.
     """
     on = resolve_device(device)
-    return TextToVideoPipeline(load_components(name, motion, resolve_dtype(dtype, on), on, tokenizer))
+    return TextToVideoPipeline(load_components(name, motion, resolve_dtype(dtype, on), on, tokenizer, loras))
 
 
 class TextToVideoPipeline:
@@ -222,6 +224,7 @@ class TextToVideoPipeline:
             "model": self.components.name,
             "motion": self.components.motion_path,
             "tokenizer": self.components.tokenizer_path,
+            "loras": list(self.components.loras),
             "weights_sha256": self.weights_sha256,
             "device": str(self.device),
             "dtype": dtype_name(self.dtype),

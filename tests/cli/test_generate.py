@@ -95,6 +95,24 @@ def test_generate_from_a_single_file_makes_the_video_of_its_folder(t2v_command, 
         assert Path("a", name).read_bytes() == Path("b", name).read_bytes() == Path("c", name).read_bytes()
 
 
+def test_generate_merges_loras_and_repeats_them(t2v_command, tiny_model, tmp_path):
+    from safetensors.torch import save_file
+
+    layer = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    save_file({f"{layer}.lora_A.weight": torch.ones(2, 8), f"{layer}.lora_B.weight": torch.ones(8, 2)}, "a.safetensors")
+    assert t2v_command("generate", PROMPT, "--model", tiny_model, "-o", "plain").code == 0
+    lora = ("--lora", "a.safetensors:0.5", "--lora", "a.safetensors:-0.3")
+    done = t2v_command("generate", PROMPT, "--model", tiny_model, *lora, "-o", "changed")
+    assert done.code == 0 and "a.safetensors: merged into 1 layers with weight 0.5" in done.err
+    record = json.loads(Path("changed.json").read_text())
+    assert record["loras"] == [f"{tmp_path / 'a.safetensors'}:0.5", f"{tmp_path / 'a.safetensors'}:-0.3"]
+    assert t2v_command("generate", "--from", "changed.json", "-o", "again").code == 0
+    frames = [sorted(Path(name).iterdir())[0].read_bytes() for name in ("plain", "changed", "again")]
+    assert frames[0] != frames[1] == frames[2]
+    refused = t2v_command("generate", PROMPT, "--model", tiny_model, "--lora", "none.safetensors:0.5", "-o", "x")
+    assert refused.code == 2 and "none.safetensors" in refused.err and refused.err.count("\n") == 1
+
+
 def test_generate_several_prompts_and_videos(t2v_command, tiny_model, tmp_path):
     Path("prompts.txt").write_text("a cat\n\na robot\n")
     done = t2v_command("generate", "--prompts", "prompts.txt", "--num-videos", 2, "--model", tiny_model, "-q")
