@@ -128,6 +128,58 @@ def sheet(
     print(output)
 
 
+@app.command("frame-rates")
+def frame_rates(
+    output: Report,
+    model: options.Model = None,
+    motion: options.Motion = None,
+    prompts: options.Prompts = None,
+    clips: Clips = None,
+    num_clips: Rows = 8,
+    seed: SheetSeed = 0,
+    num_frames: options.NumFrames = None,
+    num_inference_steps: options.NumInferenceSteps = None,
+    sampler: options.Sampler = None,
+    guidance_scale: options.GuidanceScale = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure whether motion from frame to frame follows the time between frames, at 4 to 24 frames per second."""
+    from t2v.cli.outputs import check_file
+    from t2v.cli.progress import Reporter
+    from t2v.errors import InputError
+    from t2v.evaluation.frame_rates import MEASURES, RATES, evaluate_rates
+    from t2v.models.base import save_json
+
+    if (prompts is None) == (clips is None):
+        raise InputError("give either --prompts FILE or --clips FOLDER")
+    check_file(output, ".json", overwrite)
+    settings = _settings(num_frames, None, num_inference_steps, sampler, guidance_scale)
+    reporter = Reporter(quiet)
+    with reporter.stage("measuring"):
+        pipe = None if prompts is None else _load(model, motion, device, dtype)
+
+        def rows(fps: float) -> "Iterator[tuple[str, np.ndarray]]":
+            at_rate: GenerationOptions = {**settings, "fps": fps}
+            if prompts is None or pipe is None:
+                assert clips is not None
+                return _clip_rows(clips, num_clips, at_rate)
+            return _video_rows(prompts, pipe, seed, at_rate, reporter)
+
+        report = evaluate_rates((name, fps, frames) for fps in RATES for name, frames in rows(fps))
+    save_json(output, report)
+    for measure in MEASURES:
+        found = report[measure]
+        means = "  ".join(f"{fps} fps {mean:.2f}" for fps, mean in found["mean"].items())
+        print(
+            f"{measure}: rank correlation with 1 / fps {_number(found['of_means'], 2)} of means, "
+            f"{_number(found['of_videos'], 2)} of videos; {means}"
+        )
+    print(output)
+
+
 def _settings(
     num_frames: int | None,
     fps: float | None,

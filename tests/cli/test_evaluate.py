@@ -40,6 +40,19 @@ def test_evaluate_motion_refuses_before_work(t2v_command, world, tmp_path):
     assert (tmp_path / "report.json").read_text() == "mine"
 
 
+def test_evaluate_frame_rates_of_a_model_and_of_clips(t2v_command, tiny_model, world, tmp_path):
+    (tmp_path / "prompts.txt").write_text("a robot dancing in times square\n")
+    options = ("--prompts", "prompts.txt", "--model", tiny_model, "-o", "rates.json", "--quiet")
+    done = t2v_command("evaluate", "frame-rates", *options, "--num-inference-steps", 1)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("displacement: rank correlation") and done.out.splitlines()[-1] == "rates.json"
+    assert len(json.loads((tmp_path / "rates.json").read_text())["videos"]) == 6
+    options = ("--clips", world / "clips", "--num-clips", 2, "--num-frames", 3, "-o", "clips.json")
+    assert t2v_command("evaluate", "frame-rates", *options).code == 0
+    done = t2v_command("evaluate", "frame-rates", "-o", "more.json")
+    assert done.code == 2 and "either --prompts FILE or --clips FOLDER" in done.err
+
+
 def test_evaluate_sheet_of_a_model_has_a_row_for_every_prompt(t2v_command, tiny_model, tmp_path):
     (tmp_path / "prompts.txt").write_text("a robot dancing in times square\na cat on the beach\n")
     options = ("--prompts", "prompts.txt", "--model", tiny_model, "--frames", 3, "-o", "sheet.png", "--quiet")
