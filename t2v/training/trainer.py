@@ -17,6 +17,7 @@ from t2v.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from t2v.training.config import TrainConfig
 from t2v.training.figures import Means, Pace, peak_memory_gb
 from t2v.training.learner import Learner
+from t2v.training.model_card import RunSummary, write_model_card
 from t2v.training.objectives import Context, build_objective
 from t2v.training.objectives.base import Batch
 from t2v.training.optim import learning_rate
@@ -146,7 +147,13 @@ class Trainer:
                 self._validate()
             if self._saved_at != self.global_step or self.config.max_seconds is not None:  # the clock is saved too
                 self._save()
+            if finished and self.processes.is_main:
+                write_model_card(self.folder.path, self.config, self._summary())
         return "finished" if finished else "stopped"
+
+    def _summary(self) -> RunSummary:
+        count, device = self.processes.count, self.accelerator.device
+        return RunSummary(self.global_step, self.samples_seen, self.seconds, len(self.objective.dataset), count, device)
 
     def _report(self) -> None:
         """What is due after a step."""

@@ -1,8 +1,10 @@
 """What the text branch sees, and the cache of prompt embeddings."""
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +13,6 @@ from torch import Tensor
 from t2v.errors import InputError
 from t2v.models.text_encoder import TextEncoder
 from t2v.training.config import ClipsConfig, TrainConfig
-from t2v.training.objectives.base import Context
 from t2v.training.objectives.conditioning import CONDITIONINGS, Conditioning
 from t2v.training.prompt_embeddings import PromptEmbeddings, text_encoder_key
 from t2v.training.randomness import sample_keys
@@ -22,9 +23,13 @@ CAPTIONS = ["a robot dancing", "a cat jumping on the beach", "a robot dancing"]
 
 
 def make(name: str, model: Path, folder: Path, dropout: float = 0.0) -> Conditioning:
-    context = Context(torch.device("cpu"), folder, False, print)
-    config = ClipsConfig(caption_dropout=dropout)
-    return CONDITIONINGS[name](TextEncoder.from_pretrained(model), model, config, context)
+    clips = SimpleNamespace(
+        device=torch.device("cpu"),
+        cache_dir=folder,
+        config=ClipsConfig(caption_dropout=dropout),
+        training=SimpleNamespace(clips=SimpleNamespace(has_captions=True)),
+    )
+    return CONDITIONINGS[name](TextEncoder.from_pretrained(model), model, clips)  # type: ignore[arg-type]
 
 
 def batch_of(captions: list[str]) -> tuple[dict[str, object], Callable[[str], Tensor]]:
@@ -83,8 +88,6 @@ def test_prompt_embeddings_do_not_depend_on_the_batch(tiny_image_model: Path, tm
 
 
 def test_text_encoder_key_follows_weights_and_tokenizer(tiny_image_model: Path, tmp_path: Path) -> None:
-    import shutil
-
     keys = {text_encoder_key(tiny_image_model)}
     for changed in ("text_encoder/model.safetensors", "tokenizer/merges.txt"):
         copy = tmp_path / changed.replace("/", "-")
@@ -98,3 +101,14 @@ def test_frame_embedding_says_what_it_waits_for(configure: Configure) -> None:
     with pytest.raises(InputError, match="frame_embedding needs a prior"):
         Trainer(configure("temporal", "data.conditioning=frame_embedding"))
     assert configure("temporal", "data.conditioning=null").data.conditioning == "null"  # type: ignore[attr-defined]
+
+
+def test_captions_beside_the_videos_reach_the_network(configure: Configure, clips: Path, tmp_path: Path) -> None:
+    overrides = [f"data.path={shutil.copytree(clips, tmp_path / 'clips')}", "data.conditioning=caption", "max_steps=2"]
+    with pytest.raises(InputError, match=r"no video in .*clips has one: put NAME.txt"):
+        Trainer(configure("temporal", *overrides))
+    for file in (tmp_path / "clips").glob("*.mp4"):
+        file.with_suffix(".txt").write_text(f"a square in clip {file.stem}")
+    Trainer(configure("temporal", *overrides)).run()
+    (folder,) = (tmp_path / "run" / "cache").glob("prompts-*")
+    assert 3 < len(list(folder.iterdir())) <= 7  # six captions and the empty one, each once

@@ -10,6 +10,7 @@ import yaml
 
 from t2v.training.config import TrainConfig, load_config
 from t2v.training.model_card import RunSummary, model_card, write_model_card
+from t2v.training.trainer import Trainer
 
 Configure = Callable[..., TrainConfig]
 SUMMARY = RunSummary(200, 800, 7200.0, 400, 2, torch.device("cpu"))
@@ -71,3 +72,12 @@ def test_model_card_of_the_other_stages_names_the_next_one(stage: str, command: 
     card = model_card(tmp_path, load_config(stage, options={"data.path": "pictures"}), SUMMARY)  # no records at all
     assert f"{command} --model {tmp_path / 'model'}" in card
     assert "pipeline_tag" not in card and "None" not in card.split("```yaml")[0]
+
+
+def test_a_finished_run_leaves_a_card(configure: Configure, tmp_path: Path) -> None:
+    trainer = Trainer(configure("temporal"), on_step=lambda step, _: setattr(trainer, "stop_requested", step == 2))
+    assert trainer.run() == "stopped"
+    assert not (tmp_path / "run" / "README.md").exists()
+    Trainer(configure("temporal"), resume="auto").run()
+    card = (tmp_path / "run" / "motion" / "README.md").read_text()
+    assert "| steps | 4 |" in card and "| samples seen | 12 (3.0 epochs) |" in card and "`validation_loss`" in card

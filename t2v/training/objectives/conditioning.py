@@ -9,8 +9,8 @@ from torch import Tensor
 
 from t2v.errors import InputError
 from t2v.models.text_encoder import TextEncoder
-from t2v.training.config import ClipsConfig
-from t2v.training.objectives.base import Batch, Context
+from t2v.training.objectives.base import Batch
+from t2v.training.objectives.clip_latents import ClipLatents
 from t2v.training.prompt_embeddings import PromptEmbeddings
 from t2v.training.randomness import uniform
 
@@ -29,9 +29,9 @@ class Conditioning(Protocol):
 class EmptyPrompt:
     """`null`: the empty prompt for every clip, so that no captions are needed."""
 
-    def __init__(self, text_encoder: TextEncoder, context: Context) -> None:
+    def __init__(self, text_encoder: TextEncoder, device: torch.device) -> None:
         with torch.no_grad():
-            self.embeds = text_encoder.encode([""]).to(context.device)
+            self.embeds = text_encoder.encode([""]).to(device)
 
     def __call__(self, batch: Batch, keys: Callable[[str], Tensor] | None) -> Tensor:
         return self.embeds.expand(len(batch["indices"]), -1, -1)
@@ -51,23 +51,27 @@ class Captions:
         return self.prompts(captions)
 
 
-def _empty_prompt(text_encoder: TextEncoder, base: Path, config: ClipsConfig, context: Context) -> Conditioning:
-    return EmptyPrompt(text_encoder, context)
+def _empty_prompt(text_encoder: TextEncoder, base: Path, clips: ClipLatents) -> Conditioning:
+    return EmptyPrompt(text_encoder, clips.device)
 
 
-def _captions(text_encoder: TextEncoder, base: Path, config: ClipsConfig, context: Context) -> Conditioning:
-    folder = Path(config.cache_dir) if config.cache_dir is not None else context.output_dir / "cache"
-    return Captions(PromptEmbeddings(text_encoder, base, folder, context.device), config.caption_dropout)
+def _captions(text_encoder: TextEncoder, base: Path, clips: ClipLatents) -> Conditioning:
+    if not clips.training.clips.has_captions:
+        raise InputError(
+            f"data.conditioning is caption, and no video in {clips.config.path} has one: put NAME.txt beside NAME.mp4 "
+            "or a caption into the manifest, or use null"
+        )
+    return Captions(PromptEmbeddings(text_encoder, base, clips.cache_dir, clips.device), clips.config.caption_dropout)
 
 
-def _frame_embedding(text_encoder: TextEncoder, base: Path, config: ClipsConfig, context: Context) -> Conditioning:
+def _frame_embedding(text_encoder: TextEncoder, base: Path, clips: ClipLatents) -> Conditioning:
     raise InputError(
         "data.conditioning: frame_embedding needs a prior from text to image embeddings, which comes with a later "
         "version; use null or caption"
     )
 
 
-CONDITIONINGS: dict[str, Callable[[TextEncoder, Path, ClipsConfig, Context], Conditioning]] = {
+CONDITIONINGS: dict[str, Callable[[TextEncoder, Path, ClipLatents], Conditioning]] = {
     "null": _empty_prompt,
     "caption": _captions,
     "frame_embedding": _frame_embedding,

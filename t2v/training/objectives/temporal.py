@@ -57,11 +57,10 @@ class TemporalObjective:
         self.autoencoder = AutoencoderKL.from_pretrained(self.base / "vae").to(context.device).requires_grad_(False)
         self.network = self._network().to(context.device)
         self.part = TRAINED_PARTS[config.model.train](self.network, self.base, config)
-        self._read_text(context)
-
         precision = PRECISIONS[config.mixed_precision]
         self.clips = ClipLatents(self.base, self.autoencoder, config.data, config.seed, precision, context)
         self.dataset = self.clips.training
+        self._read_text()
 
     def _network(self) -> VideoUNet:
         config = self.config
@@ -94,12 +93,12 @@ class TemporalObjective:
         return motion
 
     @torch.no_grad()
-    def _read_text(self, context: Context) -> None:
+    def _read_text(self) -> None:
         """Embed the validation prompts; whether the text encoder is needed after that is up to the conditioning."""
-        text_encoder, data = TextEncoder.from_pretrained(self.base), self.config.data
+        text_encoder = TextEncoder.from_pretrained(self.base)
         prompts = self.config.validation.prompts
         self.prompt_embeds = [text_encoder.encode([prompt, ""]).to(self.device) for prompt in prompts]
-        self.conditioning = CONDITIONINGS[data.conditioning](text_encoder, self.base, data, context)
+        self.conditioning = CONDITIONINGS[self.config.data.conditioning](text_encoder, self.base, self.clips)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         return self.part.parameters()
