@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from data_tools.options import Manifest, Output, takes_run_options
+from data_tools.options import Manifest, Output, Overwrite, takes_run_options
 from data_tools.world.cli import app as world_app
 from t2v.errors import InputError
 
@@ -80,6 +80,58 @@ def split(
     rows = with_cuts(rows, cuts, output.parent) if cuts else rows
     run_stage("split", Split(output.parent, settings), rows, output, options)
     print(output)
+
+
+@app.command()
+@takes_run_options
+def score(
+    manifest: Manifest,
+    output: Output = Path("scores.parquet"),
+    *,
+    options: "RunOptions",
+) -> None:
+    """Measure every clip: motion, stillness, light, sharpness, flicker, letterbox, text, near duplicates."""
+    from data_tools.extras import need_curate
+    from data_tools.runner import read_rows, run_stage
+
+    need_curate()
+    from data_tools.score import Score, with_duplicates
+
+    run_stage("score", Score(output.parent), read_rows(manifest, output), output, options, with_duplicates)
+    print(output)
+
+
+@app.command("filter")
+def filter_(
+    manifest: Manifest,
+    expression: Annotated[str, typer.Argument(help="What clips must meet: score_motion > 0.02 and seconds >= 2")],
+    output: Output = Path("kept.parquet"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many clips would be kept.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Mark the clips that do not meet a condition on columns, each with the part of it that it failed."""
+    from data_tools.filter import filtered
+    from data_tools.runner import check_manifest, read_rows
+    from data_tools.stats import outcome_lines
+    from t2v.data.manifest import write_manifest
+
+    if not dry_run:
+        check_manifest(output, overwrite)
+    rows = filtered(read_rows(manifest, output), expression)
+    print("\n".join(outcome_lines(rows)))
+    if not dry_run:
+        write_manifest(rows, output)
+        print(output)
+
+
+@app.command()
+def stats(manifest: Manifest) -> None:
+    """Clips, hours, reasons, and the spread of every score."""
+    from data_tools.stats import outcome_lines, score_lines
+    from t2v.data.manifest import read_manifest
+
+    rows = read_manifest(manifest)
+    print("\n".join(outcome_lines(rows) + score_lines(rows)))
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Run a stage over a manifest: skip what the ledger has, work on the rest, write the new manifest when all is there."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,10 +59,24 @@ class RunOptions:
         return LocalExecutor(self.workers)(stage, groups, limits)
 
 
-def run_stage(name: str, stage: Stage, rows: list[ClipRow], output: Path, options: RunOptions) -> list[ClipRow] | None:
-    """Put every usable row through the stage and write all rows to the manifest `output`.
+Finish = Callable[[list[ClipRow]], list[ClipRow]]
+
+
+def run_stage(
+    name: str,
+    stage: Stage,
+    rows: list[ClipRow],
+    output: Path,
+    options: RunOptions,
+    finish: Finish = lambda rows: rows,
+) -> list[ClipRow] | None:
+    """Put every usable row through the stage and write all rows, sorted, to the manifest `output`.
 
     Rows that failed or were filtered out before are kept as they are. A killed run goes on where it was.
+
+    Args:
+        name: for the progress bar.
+        finish: what is left to do on the sorted rows when all files are done, such as comparing them.
 
     Returns:
         The rows of the manifest, or None where other ranks have work left to do.
@@ -83,7 +97,7 @@ def run_stage(name: str, stage: Stage, rows: list[ClipRow], output: Path, option
         progress.note(f"{len(missing)} of {len(groups)} files are left to other ranks; the last one writes {output}")
         return None
     kept = [row for row in rows if not row.is_usable]
-    result = sorted([*kept, *(row for rows in finished.values() for row in rows)], key=in_order)
+    result = finish(sorted([*kept, *(row for rows in finished.values() for row in rows)], key=in_order))
     write_manifest(result, output)
     return result
 

@@ -82,8 +82,9 @@ def is_cut(thumbnails: np.ndarray, colors: np.ndarray, cut: int, fps: float) -> 
     reach = 1 + max(3, round(_FLASH_SECONDS * fps))
     before = thumbnails[max(0, cut - reach) : cut].astype(np.float32)
     after = thumbnails[cut : cut + reach].astype(np.float32)
-    is_same_color = np.ptp(colors[cut] - colors[cut - 1]) < _OTHER_COLOR
-    if is_same_color and correlation(before[-1], after[0]) > _SAME_STRUCTURE:
+    shift = colors[cut] - colors[cut - 1]
+    is_other_color = np.ptp(shift) > max(_OTHER_COLOR, abs(shift.mean()))  # a flash changes light more than colour
+    if not is_other_color and correlation(before[-1], after[0]) > _SAME_STRUCTURE:
         return False
     change = _RETURN * np.abs(after[0] - before[-1]).mean()
     stays = np.abs(after[1:] - before[-1]).mean(1).min(initial=np.inf) > change
