@@ -16,5 +16,5 @@ class Norm(nn.GroupNorm):
 class NormSiLU(nn.GroupNorm):
     """GroupNorm, statistics per frame, then SiLU: (B*F, C, H, W), channels_last -> the same."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return group_norm_silu(x, self.num_groups, self.weight, self.bias, self.eps)
+    def forward(self, x: torch.Tensor, statistics: torch.Tensor | None = None) -> torch.Tensor:
+        return group_norm_silu(x, self.num_groups, self.weight, self.bias, self.eps, statistics)

@@ -9,16 +9,24 @@ from torch.nn import functional as F
 
 from t2v.nn.norm import NormSiLU
 from t2v.nn.temporal_conv import TemporalConv
-from t2v.ops import add
+from t2v.ops import add, add_to_frames
 
 
-def pseudo_conv3d(conv: nn.Module, temporal: TemporalConv | None, x: torch.Tensor, num_frames: int) -> torch.Tensor:
-    """A spatial convolution, then its temporal one if there is one and something to mix.
+def pseudo_conv3d(
+    conv: nn.Module,
+    temporal: TemporalConv | None,
+    x: torch.Tensor,
+    num_frames: int,
+    residual: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """A spatial convolution, then its temporal one if there is one and something to mix, plus the residual if given.
 
     x: (B*F, C, H, W), channels_last -> (B*F, O, H', W'), channels_last.
     """
     x = conv(x)
-    return x if temporal is None or num_frames == 1 else temporal(x, num_frames)
+    if temporal is not None and num_frames > 1:
+        return temporal(x, num_frames, residual)
+    return x if residual is None else add(x, residual)
 
 
 class ResnetBlock(nn.Module):
@@ -43,11 +51,16 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, time_embedding: torch.Tensor, num_frames: int) -> torch.Tensor:
         """x: (B*F, C, H, W), channels_last; time_embedding: (B, E) after SiLU -> (B*F, O, H, W), channels_last."""
-        hidden = pseudo_conv3d(self.conv1, self.temporal_conv1, self.norm1(x), num_frames)
-        shift = self.time_emb_proj(time_embedding)[:, None, :, None, None]
-        hidden = add(hidden.unflatten(0, (-1, num_frames)), shift).flatten(0, 1)
-        hidden = pseudo_conv3d(self.conv2, self.temporal_conv2, self.norm2(hidden), num_frames)
-        return add(hidden, x if self.conv_shortcut is None else self.conv_shortcut(x))
+        hidden, statistics = self._embed(self.norm1(x), self.time_emb_proj(time_embedding), num_frames)
+        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(x)
+        return pseudo_conv3d(self.conv2, self.temporal_conv2, self.norm2(hidden, statistics), num_frames, shortcut)
+
+    def _embed(self, x: torch.Tensor, shift: torch.Tensor, num_frames: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The first convolution plus the time's shift, and what it knows of the statistics of its result."""
+        x = self.conv1(x)
+        if self.temporal_conv1 is None or num_frames == 1:
+            return add_to_frames(x, shift, num_frames), None
+        return self.temporal_conv1.with_statistics(x, num_frames, shift)
 
 
 class Downsample(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from t2v.ops import temporal_conv
+from t2v.ops import temporal_conv, temporal_conv_with_statistics
 
 
 class TemporalConv(nn.Module):
@@ -20,9 +20,15 @@ class TemporalConv(nn.Module):
         nn.init.dirac_(self.weight)
         nn.init.zeros_(self.bias)
 
-    def forward(self, x: torch.Tensor, num_frames: int) -> torch.Tensor:
-        """x: (B*F, C, H, W), channels_last -> the same."""
-        return temporal_conv(x, self.weight, self.bias, num_frames)
+    def forward(self, x: torch.Tensor, num_frames: int, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """x: (B*F, C, H, W), channels_last -> the same; `residual`, of this shape, is added."""
+        return temporal_conv(x, self.weight, self.bias, num_frames, residual)
+
+    def with_statistics(
+        self, x: torch.Tensor, num_frames: int, shift: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The convolution plus `shift`, (B, C), and the statistics for a group norm, where they come with it."""
+        return temporal_conv_with_statistics(x, self.weight, self.bias, num_frames, shift)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, kernel_size=3"

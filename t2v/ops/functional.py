@@ -9,9 +9,13 @@ Two views are used: *images*, (B*F, C, H, W) in channels_last, and *tokens*, (B,
 import torch
 import torch.nn.functional as F
 
+from t2v.ops import library
+from t2v.ops.backend import runs_triton
+
 MAX_PLAIN_FRAMES = 32  # longer sequences over frames are left to the fused kernel on the CPU
 CPU_PORTION = 512  # pixels times heads whose attention over frames stays in the second-level cache
 MAX_CUDA_HEADS = 65535  # the fused CUDA kernels number them with 16 bits
+KERNEL_FRAMES, KERNEL_HEAD_DIM = 128, 160  # what the kernel of attention over frames takes
 NARROW_GROUP = 16  # channels that fill a vector register in half precision
 
 
@@ -32,8 +36,17 @@ def add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return x + y if torch.is_grad_enabled() else x.add_(y)
 
 
+def add_to_frames(images: torch.Tensor, shift: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """Add to all frames of each video a value per channel, (B, C), as `add` does: (B*F, C, H, W) -> the same."""
+    return add(images.unflatten(0, (-1, num_frames)), shift[:, None, :, None, None]).flatten(0, 1)
+
+
 def temporal_conv(
-    images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, num_frames: int
+    images: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    num_frames: int,
+    residual: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Convolution over frames, kernel 3, zero padding: the time half of a pseudo-3D convolution.
 
@@ -44,8 +57,34 @@ def temporal_conv(
         images: (B*F, I, H, W), channels_last.
         weight: (O, I, 3, 1).
         bias: (O,) or None.
+        residual: (B*F, O, H, W), channels_last, added to the result.
     Returns: (B*F, O, H, W), channels_last.
     """
+    if _conv_runs_triton(images, weight):
+        return library.temporal_conv(images, weight, bias, num_frames, None, residual, False)[0]
+    out = _temporal_conv2d(images, weight, bias, num_frames)
+    return out if residual is None else add(out, residual)
+
+
+def temporal_conv_with_statistics(
+    images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, num_frames: int, shift: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Convolution over frames before a group norm; arguments as `temporal_conv`, and `shift` as `add_to_frames`.
+
+    Returns: images, and the statistics for `group_norm_silu`, where they come with the convolution.
+    """
+    if _conv_runs_triton(images, weight):
+        return library.temporal_conv(images, weight, bias, num_frames, shift, None, True)
+    return add_to_frames(_temporal_conv2d(images, weight, bias, num_frames), shift, num_frames), None
+
+
+def _conv_runs_triton(images: torch.Tensor, weight: torch.Tensor) -> bool:
+    return weight.dtype == images.dtype and runs_triton(images, by_default=False)
+
+
+def _temporal_conv2d(
+    images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, num_frames: int
+) -> torch.Tensor:
     h, w = images.shape[-2:]
     x = to_tokens(images, num_frames).permute(0, 3, 1, 2)  # (B, C, F, H*W), channels_last
     x = F.conv2d(x, weight, bias, padding=(1, 0))
@@ -94,6 +133,8 @@ def temporal_attention(
     assert key.shape == value.shape == query.shape, "attention over frames is self-attention"
     assert bias is None or bias.shape == (heads, f, f)
     assert mask is None or (mask.shape == (b, f) and mask.dtype == torch.bool)
+    if f <= KERNEL_FRAMES and d <= KERNEL_HEAD_DIM and runs_triton(query):
+        return library.temporal_attention(query, key, value, bias, mask, causal)
     q, k, v = (x.view(b, f, n * heads, d).transpose(1, 2) for x in (query, key, value))  # (B, N*heads, F, D)
     if bias is not None or mask is not None or causal:
         out = _biased_attention(q, k, v, bias, _allowed_frames(mask, causal, q))
@@ -183,9 +224,13 @@ def group_norm(
 ) -> torch.Tensor:
     """GroupNorm with the statistics of each frame on its own: (B*F, C, H, W), channels_last -> the same.
 
+    Statistics over all frames of a video: pass its view (B, C, F*H, W).
+
     The CPU's kernel keeps the layout, but for narrow groups in half precision and small feature maps it is two to three
-    times slower than on contiguous copies, its backward up to 25 times. The CUDA kernel answers in another layout.
+    times slower than on contiguous copies, its backward up to 25 times. torch's CUDA kernel answers in another layout.
     """
+    if runs_triton(images):
+        return library.group_norm(images, num_groups, weight, bias, eps, False, None)[0]
     narrow = images.shape[1] < NARROW_GROUP * num_groups
     if narrow and images.device.type == "cpu" and images.dtype.itemsize == 2:
         images = images.contiguous()
@@ -194,7 +239,18 @@ def group_norm(
 
 
 def group_norm_silu(
-    images: torch.Tensor, num_groups: int, weight: torch.Tensor, bias: torch.Tensor, eps: float
+    images: torch.Tensor,
+    num_groups: int,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    eps: float,
+    statistics: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """SiLU(GroupNorm(x)), statistics per frame: (B*F, C, H, W), channels_last -> the same."""
+    """SiLU(GroupNorm(x)), statistics per frame: (B*F, C, H, W), channels_last -> the same.
+
+    Args:
+        statistics: of `temporal_conv_with_statistics`, of exactly these images.
+    """
+    if runs_triton(images):
+        return library.group_norm(images, num_groups, weight, bias, eps, True, statistics)[0]
     return F.silu(group_norm(images, num_groups, weight, bias, eps), inplace=not torch.is_grad_enabled())

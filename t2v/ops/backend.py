@@ -1,0 +1,68 @@
+"""Which implementation the ops run: plain torch, or the Triton kernels.
+
+`T2V_BACKEND` in the environment says `auto` (the default), `torch` or `triton`; `use_backend` changes it for a while.
+`auto` takes the kernels on CUDA where they are expected to pay: for attention over frames and group norm, while the
+convolution over frames stays with cuDNN. `triton` takes them wherever they can run, and is refused where triton cannot
+run at all.
+"""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from t2v.errors import InputError
+
+BACKENDS = ("auto", "torch", "triton")
+MIN_CAPABILITY = (8, 0)  # bfloat16 in the matrix units
+TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+_INSTALLED = importlib.util.find_spec("triton") is not None
+
+
+def _checked(name: str) -> str:
+    if name not in BACKENDS:
+        raise InputError(f"T2V_BACKEND is {name!r}; it is one of {', '.join(BACKENDS)}")
+    return name
+
+
+_backend = _checked(os.environ.get("T2V_BACKEND", "auto"))
+
+
+def current_backend() -> str:
+    """The backend in force: auto, torch or triton."""
+    return _backend
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Run the ops of a block by this backend; for one thread at a time."""
+    global _backend
+    before, _backend = _backend, _checked(name)
+    try:
+        yield
+    finally:
+        _backend = before
+
+
+def runs_triton(x: torch.Tensor, by_default: bool = True) -> bool:
+    """Whether an op on this tensor takes its kernel; `by_default`: under `auto` too."""
+    if _backend == "torch" or (_backend == "auto" and not (by_default and x.is_cuda)):
+        return False
+    able = _can_launch(x.device) and x.dtype in TRITON_DTYPES
+    if _backend == "triton" and not able:
+        raise InputError(
+            "the triton backend needs the package triton, a CUDA device of compute capability 8.0 or more, and "
+            f"float16, bfloat16 or float32; got {x.dtype} on {x.device}: set T2V_BACKEND=auto"
+        )
+    return able
+
+
+@torch.compiler.assume_constant_result
+def _can_launch(device: torch.device) -> bool:
+    if not _INSTALLED:
+        return False
+    if device.type == "cuda":
+        return torch.version.hip is None and torch.cuda.get_device_capability(device) >= MIN_CAPABILITY
+    return device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"

@@ -1,0 +1,66 @@
+"""The kernel of the convolution over frames, and the group norm that takes its statistics."""
+
+import pytest
+import torch
+
+from t2v.ops import functional, library, reference
+from tests.ops.kernel_cases import DTYPES, check, images, kernels, randn
+
+# videos, frames, channels in and out, size
+SHAPES = [(2, 1, 40, 40, (3, 5)), (2, 2, 40, 96, (9, 9)), (1, 7, 20, 70, (3, 3)), (1, 3, 64, 320, (2, 3))]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_output_and_gradients(shape: tuple, dtype: torch.dtype) -> None:
+    b, f, i, o, size = shape
+    check(
+        lambda x, weight, bias, residual: functional.temporal_conv(x, weight, bias, f, residual),
+        lambda x, weight, bias, residual: reference.temporal_conv(x, weight, bias, f) + residual,
+        [
+            images(b * f, i, *size, dtype=dtype),
+            randn(o, i, 3, 1, seed=1, dtype=dtype),
+            randn(o, seed=2, dtype=dtype),
+            images(b * f, o, *size, seed=3, dtype=dtype),
+        ],
+    )
+
+
+@pytest.mark.parametrize("frames", [1, 2, 15])
+def test_dirac_weight_is_exact(frames: int) -> None:
+    for dtype in DTYPES:
+        x = images(2 * frames, 40, 3, 5, dtype=dtype)
+        weight = torch.nn.init.dirac_(torch.empty_like(randn(40, 40, 3, 1, dtype=dtype)))
+        with kernels():
+            assert torch.equal(functional.temporal_conv(x, weight, weight.new_zeros(40), frames), x)
+
+
+@pytest.mark.parametrize(("channels", "size"), [(96, (9, 17)), (40, (3, 5))])
+def test_statistics_serve_the_norm_that_follows(channels: int, size: tuple[int, int]) -> None:
+    def op(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        hidden, statistics = functional.temporal_conv_with_statistics(x, weight, bias, 2, shift)
+        ones = torch.ones_like(bias)
+        return functional.group_norm_silu(hidden, 8, ones, 0 * ones, 1e-5, statistics)
+
+    def plain(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        hidden = reference.temporal_conv(x, weight, bias, 2) + shift.repeat_interleave(2, 0)[:, :, None, None]
+        ones = torch.ones_like(bias)
+        return reference.group_norm_silu(hidden, 8, ones, 0 * ones, 1e-5)
+
+    inputs = [images(4, channels, *size), randn(channels, channels, 3, 1, seed=1), randn(channels, seed=2)]
+    check(op, plain, [*inputs, randn(2, channels, seed=3)])
+
+
+def test_a_frame_moves_with_its_neighbours() -> None:
+    x, weight = images(8, 16, 3, 3), randn(16, 16, 3, 1, seed=1)
+    with kernels():
+        out = functional.temporal_conv(x, weight, None, 8)
+        later = functional.temporal_conv(x.roll(1, 0), weight, None, 8)
+    torch.testing.assert_close(later[2:-1], out[1:-2], rtol=0, atol=0)
+
+
+def test_operator_passes_opcheck() -> None:
+    x, weight = images(2, 4, 2, 2).requires_grad_(), randn(4, 4, 3, 1, seed=1).requires_grad_()
+    bias, shift = randn(4, seed=2).requires_grad_(), randn(1, 4, seed=3).requires_grad_()
+    residual = images(2, 4, 2, 2, seed=4).requires_grad_()
+    torch.library.opcheck(library.temporal_conv, (x, weight, bias, 2, shift, residual, True))

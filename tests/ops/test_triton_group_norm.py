@@ -1,0 +1,48 @@
+"""The kernels of group norm."""
+
+import pytest
+import torch
+
+from t2v.ops import functional, library, reference
+from tests.ops.kernel_cases import DEVICE, DTYPES, check, images, kernels, randn
+
+CASES = [
+    ("group_norm", (2, 40, 7, 11)),
+    ("group_norm_silu", (2, 40, 7, 11)),
+    ("group_norm_silu", (1, 96, 3, 5)),
+    ("group_norm_silu", (1, 320, 1, 1)),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("name", "shape"), CASES, ids=str)
+def test_output_and_gradients(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    weight, bias = randn(shape[1], seed=1, dtype=dtype), randn(shape[1], seed=2, dtype=dtype)
+    check(
+        lambda x, weight, bias: getattr(functional, name)(x, 8, weight, bias, 1e-5),
+        lambda x, weight, bias: getattr(reference, name)(x, 8, weight, bias, 1e-5),
+        [2 * images(*shape, dtype=dtype) + 3, weight, bias],
+    )
+
+
+def test_a_large_mean_costs_no_precision() -> None:
+    x = images(1, 40, 9, 9) + 1000
+    with kernels():
+        got = functional.group_norm(x, 8, torch.ones(40, device=DEVICE), torch.zeros(40, device=DEVICE), 1e-5)
+    expected = reference.group_norm(x.double(), 8, torch.ones(40).to(x), torch.zeros(40).to(x), 1e-5)
+    assert (got - expected).abs().max() < 1e-3
+
+
+def test_keeps_the_layout_and_takes_a_whole_video_as_a_view() -> None:
+    x = images(4, 16, 3, 5)
+    video = functional.to_images(functional.to_tokens(x, 4).view(1, -1, 16), 12, 5)  # (1, C, F*H, W)
+    weight, bias = randn(16, seed=1), randn(16, seed=2)
+    with kernels():
+        got = functional.group_norm(video, 4, weight, bias, 1e-5)
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(got, reference.group_norm(video, 4, weight, bias, 1e-5), rtol=1e-4, atol=1e-5)
+
+
+def test_operator_passes_opcheck() -> None:
+    x, weight, bias = images(1, 4, 2, 2).requires_grad_(), randn(4, seed=1).requires_grad_(), randn(4).requires_grad_()
+    torch.library.opcheck(library.group_norm, (x, 2, weight, bias, 1e-5, True, None))
