@@ -62,7 +62,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         return Accelerator(
             cpu=on_cpu,
             mixed_precision=config.mixed_precision,
-            log_with=list(config.trackers),
+            log_with=list(config.trackers) or None,
             project_config=ProjectConfiguration(config.output_dir, logging_dir=str(Path(config.output_dir) / "logs")),
             kwargs_handlers=[
                 DistributedDataParallelKwargs(find_unused_parameters=resting),

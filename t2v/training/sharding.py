@@ -4,6 +4,7 @@ Zhao et al., "PyTorch FSDP" (arXiv 2304.11277), by torch's `fully_shard`. Weight
 works inside, so that the numbers are those of replicated training.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -22,11 +23,15 @@ _UNITS = (ResnetBlock, SpatialTransformer, TemporalAttention)  # gathered, used 
 
 def shard(network: nn.Module, device: torch.device, num_processes: int) -> None:
     """Spread the parameters of a network over the processes, in place; all start from the same values."""
+    for parameter in network.parameters():
+        parameter.data = parameter.data.contiguous()  # channels_last weights cannot be spread
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")  # nothing changes it in place
     mesh = init_device_mesh(device.type, (num_processes,))
     for module in network.modules():
         if isinstance(module, _UNITS):
             fully_shard(module, mesh=mesh)
-    fully_shard(network, mesh=mesh)
+    # also at the root: gathered weights that stayed would not follow when the averages stand in for them
+    fully_shard(network, mesh=mesh, reshard_after_forward=True)
 
 
 def whole(tensor: Tensor) -> Tensor:
