@@ -1,18 +1,14 @@
 """`t2v train`: train one stage of a model."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from t2v.cli.training_display import Display, display, speaks
+
 if TYPE_CHECKING:
     from t2v.training.config import TrainConfig
-
-OnStep = Callable[[int, float], None]  # global_step, progress
-OnLog = Callable[[dict[str, Any]], None]
-OnNote = Callable[[str], None]
 
 app = typer.Typer(add_completion=False)
 
@@ -36,8 +32,14 @@ def train(
     data: Annotated[str | None, typer.Option(help="Folder of pictures or videos.")] = None,
     resume: Annotated[str | None, typer.Option(help="auto (the newest checkpoint, if any), or a checkpoint.")] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings and exit.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check data and memory, try one step, leave nothing behind, and exit.")
+    ] = False,
 ) -> None:
-    """Train the autoencoder, the image model, or the temporal layers."""
+    """Train the autoencoder, the image model, or the temporal layers.
+
+    On several GPUs: accelerate launch --config_file configs/accelerate/ddp.yaml -m t2v train ...
+    """
     from t2v.training.config import dump_config, load_config
 
     model_key = "init_from" if stage is Stage.AUTOENCODER else "model.base"
@@ -45,41 +47,27 @@ def train(
     if print_config:
         typer.echo(dump_config(settings), nl=False)
         return
+    with display(settings) as shown:
+        if dry_run:
+            _try_out(settings, shown)
+        else:
+            _train(settings, resume, shown)
+
+
+def _train(settings: "TrainConfig", resume: str | None, shown: Display) -> None:
     from t2v.training.trainer import Trainer
 
-    with _display(settings) as (on_step, on_log, on_note):
-        trainer = Trainer(settings, resume, on_step, on_log, on_note)
-        outcome = trainer.run()
-    if outcome == "stopped":
-        typer.echo(f"stopped at step {trainer.global_step}; go on with --resume auto", err=True)
+    trainer = Trainer(settings, resume, shown.on_step, shown.on_log, shown.on_note)
+    if trainer.run() == "stopped":
+        shown.on_note(f"stopped at step {trainer.global_step}; go on with --resume auto")
         raise typer.Exit(130)
-    typer.echo(settings.output_dir)
+    if speaks():
+        typer.echo(settings.output_dir)
 
 
-@contextmanager
-def _display(config: "TrainConfig") -> Iterator[tuple[OnStep, OnLog, OnNote]]:
-    """A progress bar on a terminal; a line for each log entry and each note everywhere."""
-    from rich import progress
-    from rich.console import Console
+def _try_out(settings: "TrainConfig", shown: Display) -> None:
+    from t2v.training.dry_run import dry_run
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.TaskProgressColumn(),
-        progress.TimeElapsedColumn(),
-        progress.TimeRemainingColumn(),
-    )
-    with progress.Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(config.stage, total=1.0)
-
-        def on_step(global_step: int, done: float) -> None:
-            bar.update(task, completed=done, description=f"{config.stage} step {global_step}")
-
-        def on_note(text: str) -> None:
-            console.print(text, markup=False)
-
-        def on_log(values: dict[str, Any]) -> None:
-            on_note("  ".join(f"{key} {value:.5g}" for key, value in values.items()))
-
-        yield on_step, on_log, on_note
+    for line in dry_run(settings, shown.on_note).lines():
+        if speaks():
+            typer.echo(line)

@@ -95,7 +95,7 @@ class Learner:
         keep = self.processes.is_main
         groups: dict[str, Mapping[str, Tensor]] = {
             "model": self.parameters,
-            "optimizer": optimizer_tensors(self.optimizer.optimizer, self._names()),
+            "optimizer": optimizer_tensors(self.optimizer.optimizer, self.names()),
             "objective": self.objective.state(),
             **({"ema": self.ema.shadow} if self.ema is not None else {}),
         }
@@ -111,13 +111,14 @@ class Learner:
         if self.ema is not None:
             check_names(self.parameters, tensors.get("ema", {}), "the checkpoint's average (ema)")
             self.ema.load(tensors["ema"])
-        load_optimizer_tensors(self.optimizer.optimizer, tensors["optimizer"], self._names())
+        load_optimizer_tensors(self.optimizer.optimizer, tensors["optimizer"], self.names())
         self.objective.load_state(tensors["objective"])
         if self.accelerator.scaler is not None and scalars["scaler"]:
             self.accelerator.scaler.load_state_dict(scalars["scaler"])
         self._set_random_states(tensors["random"])
 
-    def _names(self) -> dict[int, str]:
+    def names(self) -> dict[int, str]:
+        """The name of each parameter by its id."""
         return {id(parameter): name for name, parameter in self.parameters.items()}
 
     def _random_states(self) -> dict[str, Tensor]:

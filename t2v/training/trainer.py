@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate.utils import send_to_device
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from t2v.errors import InputError
@@ -95,7 +96,7 @@ class Trainer:
         return self.processes.from_main(checkpoint)
 
     def _context(self, resuming: bool) -> Context:
-        def mean(tensor: torch.Tensor) -> torch.Tensor:
+        def mean(tensor: Tensor) -> Tensor:
             return self.accelerator.reduce(tensor, "mean")
 
         return Context(self.accelerator.device, self.folder.path, resuming, self.on_note, mean)
@@ -198,8 +199,12 @@ class Trainer:
             self.accelerator.backward(loss)
             self.learner.optimizer.zero_grad()
 
-    def step(self, batches: Iterator[Batch]) -> None:
-        """One optimizer step, from the gradients of `gradient_accumulation_steps` micro-batches of each process."""
+    def step(self, batches: Iterator[Batch]) -> dict[str, Tensor]:
+        """One optimizer step, from the gradients of `gradient_accumulation_steps` micro-batches of each process.
+
+        Returns:
+            The loss and other figures of this process's samples: scalars on the device.
+        """
         progress = self.progress(self.global_step)
         self.learner.set_rate(learning_rate(self.config.optim, self.global_step, progress))
         means = Means()
@@ -214,7 +219,9 @@ class Trainer:
         self.samples_seen += self.samples_per_step
         self._pace.add(self.samples_per_step)
         self.objective.end_step(means.tensors(), progress)
-        self._means.add({**means.tensors(), **self.learner.step(self.global_step)})
+        figures = {**means.tensors(), **self.learner.step(self.global_step)}
+        self._means.add(figures)
+        return figures
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

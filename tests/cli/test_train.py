@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from t2v.cli.main import main
 from t2v.cli.train import app
+from t2v.cli.training_display import summary
 
 TINY = ["device=cpu", "max_steps=2", "batch_size=2", "data.resolution=16", "data.num_validation=1", "log_every=1"]
 MODEL = ["model.block_out_channels=[4, 4]", "model.norm_num_groups=2"]
@@ -76,6 +77,28 @@ def test_train_runs_resumes_and_ends_with_the_folder(
     assert "--resume auto" in capsys.readouterr().err
     assert run_main(monkeypatch, *arguments, "--resume", "auto", "max_steps=3") == 0
     assert (output / "checkpoints" / "step-00000003").is_dir()
+
+
+def test_train_dry_run_says_what_it_found_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, pictures: Path
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    (tmp_path / "temporary").mkdir()
+    output = tmp_path / "run"
+    arguments = ["autoencoder", "--data", str(pictures), f"output_dir={output}", *TINY, *MODEL, "--dry-run"]
+    assert run_main(monkeypatch, *arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "data: 3 samples (1.33 epochs), 0 files skipped"
+    assert lines[1].startswith("memory: weights") and " peak " in lines[1]
+    assert lines[2].startswith("first step: loss ")
+    assert not output.exists() and not list((tmp_path / "temporary").iterdir())
+    assert run_main(monkeypatch, *arguments, "data.num_validation=9") == 2
+
+
+def test_the_progress_bar_shows_what_a_person_watches() -> None:
+    values = {"loss": 0.123456, "samples_per_s": 12.34, "data_wait": 0.031, "memory_gb": 5.25}
+    assert summary("temporal", values) == "loss 0.1235, 12.3 clips/s, 3% data wait, 5.2 GB"
 
 
 def test_train_help_imports_no_torch() -> None:

@@ -3,8 +3,16 @@ from pathlib import Path
 import pytest
 import torch
 
+import t2v.training.checkpoint as checkpoint_module
 from t2v.errors import InputError
-from t2v.training.checkpoint import Checkpoint, check_names, complete_checkpoints, load_checkpoint, save_checkpoint
+from t2v.training.checkpoint import (
+    Checkpoint,
+    best_checkpoint,
+    check_names,
+    complete_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 
 def save(folder: Path, step: int, keep: int = 2) -> Path:
@@ -26,13 +34,28 @@ def test_save_checkpoint_keeps_the_newest(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2  # no temporary folders
 
 
+def test_save_checkpoint_keeps_the_best_too(tmp_path: Path) -> None:
+    for step, loss in ((1, 0.5), (2, 0.3), (3, None), (4, 0.4), (5, 0.6)):
+        save_checkpoint(tmp_path, step, Checkpoint({"validation_loss": loss}), keep=1)
+        assert (tmp_path / f"step-{step:08d}").is_dir()
+    assert best_checkpoint(tmp_path) == tmp_path / "step-00000002"
+    assert [path.name for path in complete_checkpoints(tmp_path)] == ["step-00000002", "step-00000005"]
+
+
+def test_save_checkpoint_writes_the_manifest_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint_module, "_sha256", lambda path: 1 / 0)  # what it takes for the manifest
+    with pytest.raises(ZeroDivisionError):
+        save(tmp_path, 5)
+    assert not list(tmp_path.iterdir())
+
+
 def test_save_checkpoint_replaces_one_of_the_same_step(tmp_path: Path) -> None:
     save(tmp_path, 5)
     save(tmp_path, 5)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000005"]
 
 
-@pytest.mark.parametrize("damage", ["truncated", "missing", "no state"])
+@pytest.mark.parametrize("damage", ["truncated", "missing", "no state", "no manifest"])
 def test_complete_checkpoints_leaves_out_broken_ones(tmp_path: Path, damage: str) -> None:
     save(tmp_path, 5)
     broken = save(tmp_path, 10)
@@ -40,7 +63,8 @@ def test_complete_checkpoints_leaves_out_broken_ones(tmp_path: Path, damage: str
         file = broken / "model.safetensors"
         file.write_bytes(file.read_bytes()[:-4])
     else:
-        (broken / ("ema.safetensors" if damage == "missing" else "state.json")).unlink()
+        names = {"missing": "ema.safetensors", "no state": "state.json", "no manifest": "manifest.json"}
+        (broken / names[damage]).unlink()
     assert [path.name for path in complete_checkpoints(tmp_path)] == ["step-00000005"]
     with pytest.raises(InputError, match="step-00000010"):
         load_checkpoint(broken)

@@ -59,6 +59,18 @@ def test_load_config_names_the_wrong_key(override: str, named: str) -> None:
     assert named in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("wrong", ["data: {resolution: big}", "data: {resolutoin: 64}", "data: 3", "nonsense: 1"])
+def test_load_config_names_the_file_of_an_error(tmp_path: Path, wrong: str) -> None:
+    right = write(tmp_path / "right.yaml", "data: {num_validation: 3, resolution: 64}\nseed: 1\n")
+    files = [right, write(tmp_path / "wrong.yaml", wrong + "\n")]
+    with pytest.raises(InputError, match=r"^config .*wrong\.yaml: .*(data|nonsense)"):
+        load_config("image", files)
+    if "big" in wrong:
+        assert load_config("image", files, ["data.resolution=32"]).model_dump()["data"]["resolution"] == 32
+        with pytest.raises(InputError, match=r"^config: data\.resolution"):
+            load_config("image", files, ["data.resolution=huge"])
+
+
 def test_load_config_refuses_keys_of_another_stage() -> None:
     with pytest.raises(InputError, match=r"data\.fps_range for stage image"):
         load_config("image", overrides=["data.fps_range=[1, 2]"])
