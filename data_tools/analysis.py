@@ -24,8 +24,8 @@ def watch(path: Path, observers: Sequence[Observer]) -> tuple[VideoInfo, np.ndar
         InputError: the file cannot be read to its end.
     """
     with VideoReader(path, threads=1) as reader:
-        info, timestamps = reader.info, reader.timestamps
-    with VideoReader(path, threads=1, size=small_size(info.width, info.height)) as reader:
+        known, info, timestamps = reader.indexed, reader.info, reader.timestamps
+    with VideoReader(path, threads=1, size=small_size(info.width, info.height), known=known) as reader:
         for frame in reader:
             for observer in observers:
                 observer.add(frame)

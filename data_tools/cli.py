@@ -101,6 +101,32 @@ def score(
     print(output)
 
 
+@app.command()
+@takes_run_options
+def cut(
+    manifest: Manifest,
+    output: Output = Path("clips/manifest.parquet"),
+    size: Annotated[
+        str | None, typer.Option(help="Short side in pixels, or WIDTHxHEIGHT to fill and crop. [default: the file's]")
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second. [default: the file's own frames]")] = None,
+    gop: Annotated[int, typer.Option(help="Frames between key frames, 1 to 16.")] = 16,
+    crf: Annotated[int, typer.Option(help="Quality: lower is better and larger.")] = 18,
+    sound: Annotated[bool, typer.Option("--sound", help="Keep the sound.")] = False,
+    *,
+    options: "RunOptions",
+) -> None:
+    """Write every clip that is kept as an mp4 of its own, from its first frame to its last, beside the new manifest."""
+    from data_tools.cut import Cut, CutOptions
+    from data_tools.runner import read_rows, run_stage
+
+    settings = CutOptions(size, fps, gop, crf, sound)
+    settings.check()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    run_stage("cut", Cut(output.parent, settings), read_rows(manifest, output), output, options)
+    print(output)
+
+
 @app.command("filter")
 def filter_(
     manifest: Manifest,

@@ -5,10 +5,12 @@ from t2v.data.video_io.info import VideoInfo
 from t2v.data.video_io.location import ShardMember, VideoPath
 from t2v.data.video_io.pictures import PICTURE_SUFFIXES, natural_key, read_picture
 from t2v.data.video_io.reading import DecoderName, UndecodableFrame, VideoReader, probe, read_frames
+from t2v.data.video_io.sound import SOUND_RATE, read_sound
 from t2v.data.video_io.writing import VIDEO_SUFFIXES, EncodeOptions, check_output, check_parent, check_rate, write_video
 
 __all__ = [
     "PICTURE_SUFFIXES",
+    "SOUND_RATE",
     "VIDEO_SUFFIXES",
     "DecoderName",
     "EncodeOptions",
@@ -26,5 +28,6 @@ __all__ = [
     "probe",
     "read_frames",
     "read_picture",
+    "read_sound",
     "write_video",
 ]

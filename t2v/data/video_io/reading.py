@@ -161,6 +161,10 @@ class VideoReader:
         places = np.searchsorted(self.timestamps, np.asarray(times) + _TIME_TOLERANCE, side="right") - 1
         return np.maximum(places, 0).tolist()
 
+    def stream(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        """Frames at ascending `indices`, without repeats, one at a time: each uint8 (H, W, 3)."""
+        return self._source.pictures(indices)
+
     def __iter__(self) -> Iterator[np.ndarray]:
         """All frames in order, one at a time."""
         return self._source.pictures(range(self.num_frames))
