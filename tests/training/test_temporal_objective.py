@@ -105,11 +105,13 @@ def test_shared_noise_is_kept_in_the_motion_and_follows_the_new_training(configu
     assert Trainer(configure("temporal", *overrides)).objective.network.motion.shared_noise == 0.8
 
 
-def test_validation_tells_noise_levels_and_the_order_of_frames_apart(configure: Configure) -> None:
+@pytest.mark.parametrize("num_validation", [1, 5])
+def test_validation_tells_noise_levels_and_the_order_of_frames_apart(num_validation: int, configure: Configure) -> None:
     lines: list[dict[str, float]] = []
-    Trainer(configure("temporal", "data.num_validation=5", "max_steps=1"), on_log=lines.append).run()
+    overrides = (f"data.num_validation={num_validation}", "max_steps=1")
+    Trainer(configure("temporal", *overrides), on_log=lines.append).run()
     (figures,) = [line for line in lines if "validation_loss" in line]
-    levels = [figures[f"validation_loss_t{level}"] for level in range(5)]  # one clip at each
+    levels = [figures[f"validation_loss_t{level}"] for level in range(5)]  # each of two samples
     assert sum(levels) / 5 == pytest.approx(figures["validation_loss"], rel=1e-5)
     assert len(set(levels)) == 5 and figures["validation_loss_shuffled"] > 0
 

@@ -139,12 +139,12 @@ class TemporalObjective:
     def _held_back_losses(self, network: nn.Module) -> dict[str, float]:
         """Denoising losses of held-back clips, at the frame rates that training reaches last.
 
-        Every clip has one timestep; together they are spread evenly. `validation_loss_t0` is of the lowest fifth of the
-        noise levels, `..._t4` of the highest; `validation_loss_shuffled` of the same clips with their frames in another
-        order: a network that has learned motion does worse there.
+        Every clip has one timestep, few clips have several; together they are spread evenly. `validation_loss_t0` is of
+        the lowest fifth of the noise levels, `..._t4` of the highest; `validation_loss_shuffled` of the same clips with
+        their frames in another order: a network that has learned motion does worse there.
         """
-        count = len(self.clips.validation)
-        timesteps = (torch.arange(count) * self.schedule.num_train_timesteps) // count
+        count = max(len(self.clips.validation), 2 * NUM_LEVELS)
+        timesteps = (2 * torch.arange(count) + 1) * self.schedule.num_train_timesteps // (2 * count)
         batches = torch.arange(count).split(self.config.batch_size)
         losses = [self._ordered_and_shuffled(network, places, timesteps[places]) for places in batches]
         ordered, shuffled = torch.cat(losses, dim=1).cpu()
@@ -154,8 +154,9 @@ class TemporalObjective:
         return {name: float(values.mean()) for name, values in figures.items()}
 
     def _ordered_and_shuffled(self, network: nn.Module, places: Tensor, timesteps: Tensor) -> Tensor:
-        """Losses (2, B) of the held-back clips at `places`, at one timestep each."""
-        batch = self.clips.validation.__getitems__([Position(0, int(place), 1.0) for place in places])
+        """Losses (2, B) at one timestep each; places count the held-back clips, from the first one again at the end."""
+        rounds = [divmod(place, len(self.clips.validation)) for place in places.tolist()]
+        batch = self.clips.validation.__getitems__([Position(epoch, sample, 1.0) for epoch, sample in rounds])
         batch, timesteps = send_to_device((batch, timesteps), self.device)
         keys = partial(sample_keys, 0, batch["epochs"], batch["indices"])
         latents = self.clips.latents(batch, keys("latents"))
