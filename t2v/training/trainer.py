@@ -35,9 +35,10 @@ def _unchanged(batch: Batch) -> Batch:
     return batch
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches the whole process group; the main process alone decides when to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _ignore_signals(worker: int) -> None:
+    """Ctrl-C and a launcher's SIGTERM reach the whole process group; the training process decides when to stop."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Trainer:
@@ -185,7 +186,7 @@ class Trainer:
             batch_sampler=sampler,
             num_workers=config.data.num_workers,  # type: ignore[attr-defined]
             collate_fn=_unchanged,  # type: ignore[arg-type]
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=_ignore_signals,
             generator=torch.Generator(),  # else each new loader takes a number from the run's own
         )
         for batch in loader:

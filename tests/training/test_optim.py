@@ -1,9 +1,11 @@
 import copy
+import sys
 
 import pytest
 import torch
 from torch import nn
 
+from t2v.errors import InputError
 from t2v.training.config import OptimConfig
 from t2v.training.optim import build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors
 
@@ -34,7 +36,7 @@ def test_learning_rate_warms_up_from_the_first_step() -> None:
 
 def network() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.Conv2d(8, 4, 1))
+    return nn.Sequential(nn.Conv2d(3, 128, 4), nn.GroupNorm(2, 128), nn.Conv2d(128, 4, 1))  # 8 bits from 4096 values on
 
 
 def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -43,8 +45,10 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad()
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("name", ["adamw", "adamw_8bit", "muon"])
 def test_optimizer_tensors_continue_a_run_bitwise(name: str) -> None:
+    if name == "adamw_8bit":
+        pytest.importorskip("bitsandbytes")
     config = OptimConfig.model_validate({"optimizer": name})
     first = network()
     parameters = dict(first.named_parameters())
@@ -69,3 +73,9 @@ def test_build_optimizer_decays_matrices_only() -> None:
     decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {id(parameters["0.weight"]), id(parameters["2.weight"])}
     assert sum(len(group["params"]) for group in groups) == len(parameters)
+
+
+def test_the_8_bit_optimizer_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    with pytest.raises(InputError, match=r'pip install "t2v\[8bit\]"'):
+        build_optimizer(dict(network().named_parameters()), OptimConfig(optimizer="adamw_8bit"))

@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -10,10 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import t2v.training.trainer as trainer_module
 from t2v.errors import InputError
 from t2v.training.config import STAGES, TrainConfig
 from t2v.training.figures import Means
+from t2v.training.objectives import build_objective
 from t2v.training.trainer import Trainer
+from tests.training.measured_runs import draws, gradients, in_double
 
 Configure = Callable[..., TrainConfig]
 
@@ -73,6 +77,43 @@ def test_run_stops_at_a_signal_and_goes_on(configure: Configure, tmp_path: Path)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000003"]
     trainer = Trainer(config, resume="auto")
     assert trainer.global_step == 3 and trainer.run() == "finished" and trainer.global_step == 4
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader")
+def test_loader_workers_outlive_the_signals_of_their_group(configure: Configure) -> None:
+    trainer = Trainer(configure("autoencoder", "data.num_workers=1", "data.cache=none"))
+    batches = trainer._batches()
+    next(batches)
+    for worker in multiprocessing.active_children():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(worker.pid or 0, number)
+    assert all(len(next(batches)["pixels"]) == 3 for _ in range(5))
+    batches.close()
+
+
+@pytest.mark.parametrize("accumulation", [2, 3])
+def test_accumulated_micro_batches_have_the_gradients_of_one_batch(
+    accumulation: int, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer_module, "build_objective", lambda *given: in_double(build_objective(*given)))
+    found = []
+    for count in (1, accumulation):
+        options = (f"batch_size={6 // count}", f"gradient_accumulation_steps={count}", "optim.max_grad_norm=null")
+        trainer = Trainer(configure("image", *options))
+        found.append(gradients(trainer))
+        assert (trainer.global_step, trainer.samples_seen) == (1, 6)
+    whole, accumulated = found
+    assert whole.keys() == accumulated.keys()
+    for name, gradient in whole.items():
+        torch.testing.assert_close(accumulated[name], gradient, rtol=1e-12, atol=1e-12, msg=name)
+
+
+def test_run_resumed_with_other_accumulation_goes_on_with_the_next_samples(configure: Configure) -> None:
+    Trainer(configure("autoencoder", "batch_size=1", "gradient_accumulation_steps=3", "max_steps=2")).run()
+    rest = Trainer(configure("autoencoder", "batch_size=2", "max_steps=3"), resume="auto")
+    assert (rest.global_step, rest.samples_seen) == (2, 6)
+    whole = Trainer(configure("autoencoder", "batch_size=8", f"output_dir={rest.folder.path}-other"))
+    assert draws(rest, 1) == draws(whole, 1)[6:]
 
 
 def test_run_ends_by_the_clock_and_counts_the_time_before_a_resume(configure: Configure, tmp_path: Path) -> None:

@@ -1,20 +1,18 @@
 """The training stages, one file each."""
 
-from t2v.training.config import AutoencoderTrainConfig, ImageTrainConfig, TemporalTrainConfig, TrainConfig
+from importlib import import_module
+
+from t2v.training.config import Stage, TrainConfig
 from t2v.training.objectives.base import Context, Objective
+
+OBJECTIVES: dict[Stage, str] = {
+    "autoencoder": "AutoencoderObjective",
+    "image": "ImageObjective",
+    "temporal": "TemporalObjective",
+}
 
 
 def build_objective(config: TrainConfig, context: Context) -> Objective:
-    """The stage that a configuration is for, with its network and data ready."""
-    if isinstance(config, AutoencoderTrainConfig):
-        from t2v.training.objectives.autoencoder import AutoencoderObjective
-
-        return AutoencoderObjective(config, context)
-    if isinstance(config, ImageTrainConfig):
-        from t2v.training.objectives.image import ImageObjective
-
-        return ImageObjective(config, context)
-    assert isinstance(config, TemporalTrainConfig)
-    from t2v.training.objectives.temporal import TemporalObjective
-
-    return TemporalObjective(config, context)
+    """The stage that a configuration is for, with its network and data ready; its file bears its name."""
+    module = import_module(f"{__name__}.{config.stage}")
+    return getattr(module, OBJECTIVES[config.stage])(config, context)
