@@ -1,0 +1,191 @@
+"""Files of AnimateDiff motion modules: v1 to v3 and AnimateLCM, in the original layout and as diffusers' MotionAdapter.
+
+The original layout is one file, a MotionAdapter a folder. Both hold the sinusoids of the frame positions: they are
+checked, and kept in conversions.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from t2v.errors import InputError
+from t2v.models.base import load_config, load_header, load_state_dict, save_model, save_state_dict
+from t2v.models.motion_module import AnimateDiffConfig, frame_positions
+
+Value = TypeVar("Value")
+
+MODULE = re.compile(
+    r"(?:module\.)?(down_blocks\.\d+|up_blocks\.\d+|mid_block)\.motion_modules\.(\d+)\.(?:temporal_transformer\.)?(.+)"
+)
+BLOCK = re.compile(r"transformer_blocks\.(\d+)\.(.+)")
+ORIGINAL_POSITIONS = re.compile(r"attention_blocks\.\d+\.pos_encoder\.pe")
+POSITIONS = "pos_embed.pe"
+ORIGINAL_INNER = {
+    "attention_blocks.0": "attn1",
+    "attention_blocks.1": "attn2",
+    "norms.0": "norm1",
+    "norms.1": "norm2",
+    "ff_norm": "norm3",
+}
+ADAPTER_INTEGERS = (
+    "motion_layers_per_block",
+    "motion_transformer_layers_per_block",
+    "motion_num_attention_heads",
+    "motion_norm_num_groups",
+    "motion_max_seq_length",
+)
+
+
+def is_animatediff(path: str | Path) -> bool:
+    """Whether a folder is a MotionAdapter, or a safetensors file holds motion modules."""
+    path = Path(path)
+    if path.is_dir():
+        return (path / "config.json").is_file() and load_config(path).get("_class_name") == "MotionAdapter"
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    return any(MODULE.fullmatch(name) for name in load_header(path).shapes)
+
+
+def read_animatediff_config(path: str | Path) -> AnimateDiffConfig:
+    """What modules a MotionAdapter folder or a file holds, from its config or header alone."""
+    if Path(path).is_dir():
+        return _adapter_config(load_config(path), path)
+    return _file_config(load_header(path).shapes, path)
+
+
+def _adapter_config(config: Mapping[str, Any], path: str | Path) -> AnimateDiffConfig:
+    values = {**AnimateDiffConfig().to_adapter(), "use_motion_mid_block": True, **config}
+    for name in ADAPTER_INTEGERS:
+        if isinstance(values[name], bool) or not isinstance(values[name], int) or values[name] < 1:
+            raise InputError(f"{path}: {name} is {values[name]!r}, supported is one whole number for all levels")
+    if values["conv_in_channels"] is not None:
+        raise InputError(f"{path} changes conv_in (PIA): only plain AnimateDiff modules are supported")
+    max_length, mid_block = values["motion_max_seq_length"], bool(values["use_motion_mid_block"])
+    return AnimateDiffConfig(
+        version=_version(mid_block, max_length),
+        block_out_channels=tuple(values["block_out_channels"]),
+        layers_per_block=values["motion_layers_per_block"],
+        num_layers=values["motion_transformer_layers_per_block"],
+        num_attention_heads=values["motion_num_attention_heads"],
+        norm_num_groups=values["motion_norm_num_groups"],
+        max_length=max_length,
+        mid_block=mid_block,
+    )
+
+
+def _file_config(shapes: Mapping[str, tuple[int, ...]], path: str | Path) -> AnimateDiffConfig:
+    """From the names and shapes of a file; the heads, 8, and the groups, 32, are those of all known modules."""
+    shapes = _to_adapter_names(shapes, path)
+    widths: list[int] = []
+    while len(shape := shapes.get(f"down_blocks.{len(widths)}.motion_modules.0.norm.weight", ())) == 1:
+        widths.append(shape[0])
+    if not widths:
+        raise InputError(f"{path} has no down_blocks.0.motion_modules.0.norm.weight: the file is broken")
+    if len(widths) == 3:
+        raise InputError(f"{path} is an AnimateDiff module for SDXL, of 3 levels: use one for Stable Diffusion 1")
+    tables = [shape[1] for name, shape in shapes.items() if name.endswith(POSITIONS) and len(shape) == 3]
+    first = [match for name in shapes if (match := MODULE.fullmatch(name)) and match[1] == "down_blocks.0"]
+    blocks = {block[1] for match in first if (block := BLOCK.fullmatch(match[3]))}
+    mid_block = any(name.startswith("mid_block.") for name in shapes)
+    return AnimateDiffConfig(
+        version=_version(mid_block, tables[0]) if tables else "LCM",
+        block_out_channels=tuple(widths),
+        layers_per_block=len({match[2] for match in first}),
+        num_layers=len(blocks),
+        max_length=tables[0] if tables else AnimateDiffConfig.max_length,
+        mid_block=mid_block,
+    )
+
+
+def _version(mid_block: bool, max_length: int) -> str:
+    if mid_block:
+        return "v2"
+    return "v3" if max_length >= AnimateDiffConfig.max_length else "v1"
+
+
+def _to_adapter_names(values: Mapping[str, Value], path: str | Path) -> dict[str, Value]:
+    """Values by the names of MotionAdapter, which has one table of positions for each transformer block."""
+    renamed = {}
+    for name, value in values.items():
+        if (match := MODULE.fullmatch(name)) is None:
+            raise InputError(f"{path}: {name} belongs to no motion module: only plain AnimateDiff is supported")
+        renamed[f"{match[1]}.motion_modules.{match[2]}.{_adapter_name(match[3])}"] = value
+    return renamed
+
+
+def _adapter_name(name: str) -> str:
+    if (block := BLOCK.fullmatch(name)) is None:
+        return name
+    inner = POSITIONS if ORIGINAL_POSITIONS.fullmatch(block[2]) else block[2]
+    for original, own in ORIGINAL_INNER.items():
+        if inner.startswith(f"{original}."):
+            inner = own + inner.removeprefix(original)
+    return f"transformer_blocks.{block[1]}.{inner}"
+
+
+def read_animatediff(path: str | Path) -> dict[str, torch.Tensor]:
+    """Weights of a MotionAdapter folder or of a file by the names of MotionAdapter.
+
+    Raises:
+        InputError: a tensor that belongs to no motion module, or tables of positions that are no sinusoids.
+    """
+    return to_adapter(load_state_dict(path), path)
+
+
+def to_adapter(weights: Mapping[str, torch.Tensor], path: str | Path) -> dict[str, torch.Tensor]:
+    """Weights of either layout by the names of MotionAdapter; `path` is what messages call them."""
+    renamed = _to_adapter_names(weights, path)
+    for name, tensor in renamed.items():
+        if name.endswith(POSITIONS) and not _are_sinusoids(tensor):
+            raise InputError(f"{path}: {name} is no table of sinusoids: only plain AnimateDiff is supported")
+    return renamed
+
+
+def _are_sinusoids(table: torch.Tensor) -> bool:
+    """Whether (1, L, C) is the table of frame positions, within what bfloat16 rounds."""
+    if table.ndim != 3 or table.shape[0] != 1:
+        return False
+    expected = frame_positions(torch.arange(table.shape[1]), table.shape[2])
+    return torch.allclose(table[0].float(), expected, atol=5e-3)
+
+
+def to_original(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights by the original names, from those of MotionAdapter; each attention has its table of positions."""
+    original_inner = {own: original for original, own in ORIGINAL_INNER.items()}
+    renamed = {}
+    for name, tensor in weights.items():
+        match = MODULE.fullmatch(name)
+        assert match is not None, name
+        module = f"{match[1]}.motion_modules.{match[2]}.temporal_transformer"
+        if (block := BLOCK.fullmatch(match[3])) is None:
+            renamed[f"{module}.{match[3]}"] = tensor
+        elif block[2] == POSITIONS:
+            for index in (0, 1):
+                attention = f"transformer_blocks.{block[1]}.attention_blocks.{index}"
+                renamed[f"{module}.{attention}.pos_encoder.pe"] = tensor.clone()
+        else:
+            first, _, rest = block[2].partition(".")
+            inner = f"{original_inner.get(first, first)}.{rest}"
+            renamed[f"{module}.transformer_blocks.{block[1]}.{inner}"] = tensor
+    return renamed
+
+
+def write_adapter(weights: Mapping[str, torch.Tensor], folder: str | Path, path: str | Path) -> None:
+    """Write a folder that diffusers opens as MotionAdapter, from the weights of the file `path`."""
+    config = _file_config({name: tuple(tensor.shape) for name, tensor in weights.items()}, path)
+    adapter = to_adapter(weights, path)
+    for name, tensor in list(adapter.items()):
+        table_name = name.removesuffix("norm1.weight") + POSITIONS
+        if name.endswith(".norm1.weight") and table_name not in adapter:  # AnimateLCM files leave the tables out
+            table = frame_positions(torch.arange(config.max_length), len(tensor))
+            adapter[table_name] = table[None].to(tensor.dtype)
+    save_model(folder, config.to_adapter(), adapter)
+
+
+def write_original(folder: str | Path, path: str | Path) -> None:
+    """Write one file in the original layout from a MotionAdapter folder."""
+    read_animatediff_config(folder)
+    save_state_dict(path, to_original(read_animatediff(folder)))
