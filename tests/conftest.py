@@ -71,3 +71,19 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_image_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder without motion; read only."""
     return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny-image", motion=False)
+
+
+@pytest.fixture(scope="session")
+def sd1_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Stable Diffusion 1 folder that diffusers wrote; read only."""
+    from tests.models.peers import SD1, save_pipeline
+
+    return save_pipeline(SD1, tmp_path_factory.mktemp("peers") / "sd1")
+
+
+@pytest.fixture(scope="session")
+def sd2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Stable Diffusion 2 folder that diffusers wrote; read only."""
+    from tests.models.peers import SD2, save_pipeline
+
+    return save_pipeline(SD2, tmp_path_factory.mktemp("peers") / "sd2")

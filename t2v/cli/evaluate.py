@@ -200,10 +200,10 @@ def _settings(
     return GenerationSettings.check_options(given, "the command line")
 
 
-def _load(model: str | None, motion: Path | None, device: str | None, dtype: str | None) -> "TextToVideoPipeline":
+def _load(model: str | None, motion: str | None, device: str | None, dtype: str | None) -> "TextToVideoPipeline":
     from t2v.pipelines.text_to_video import load
 
-    return load(model or "mini", device or "auto", dtype or "auto", None if motion is None else str(motion))
+    return load(model or "mini", device or "auto", dtype or "auto", motion)
 
 
 def _video_rows(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
+_MODEL_OPTIONS = ("motion", "motion_norm", "tokenizer", "loras")  # belong to a model: not kept with another
 NUM_PREVIEWS = 6
 PREVIEW_SIZE = 256  # pixels on the longer side, at most
 
@@ -31,6 +32,7 @@ class _Source:
 
     model: str = "mini"
     motion: str | None = None
+    motion_norm: str = "clip"
     tokenizer: str | None = None
     loras: tuple[str, ...] = ()
     device: str = "auto"
@@ -54,6 +56,7 @@ def generate(
     output: options.Output = None,
     model: options.Model = None,
     motion: options.Motion = None,
+    motion_norm: options.MotionNorm = None,
     tokenizer: options.Tokenizer = None,
     lora: options.Lora = None,
     num_frames: options.NumFrames = None,
@@ -106,7 +109,7 @@ def generate(
         output = repeat_path(from_, record)
     jobs = plan_jobs(texts, seed, num_videos, output)
     check_jobs(jobs, overwrite, preview)
-    networks = options.given(model=model, motion=None if motion is None else str(motion), tokenizer=tokenizer)
+    networks = options.given(model=model, motion=motion, motion_norm=motion_norm, tokenizer=tokenizer)
     networks |= {"loras": tuple(lora)} if lora else {}
     source = _source(record, {**networks, **options.given(device=device, dtype=dtype)})
     _run(jobs, source, settings, _Show(preview, as_json, overwrite), Reporter(quiet))
@@ -129,10 +132,10 @@ def _prompts(prompt: str | None, prompts_file: Path | None, record: dict[str, An
 
 def _source(record: dict[str, Any], given: dict[str, Any]) -> _Source:
     """The recorded source, changed by the options given; none of them leaves the exact repeat intact."""
-    names = ("model", "motion", "tokenizer", "loras", "device", "dtype", "threads", "weights_sha256")
+    names = ("model", "motion", "motion_norm", "tokenizer", "loras", "device", "dtype", "threads", "weights_sha256")
     recorded = {name: record[name] for name in names if name in record}
     if "model" in given:
-        recorded = {name: value for name, value in recorded.items() if name not in ("motion", "tokenizer", "loras")}
+        recorded = {name: value for name, value in recorded.items() if name not in _MODEL_OPTIONS}
     if given.keys() & {"model", "motion", "loras"}:
         recorded.pop("weights_sha256", None)
     return _Source(**{**recorded, **given})
@@ -173,7 +176,8 @@ def _load(
             check_sampler(settings["sampler"])
         if source.threads is not None:
             torch.set_num_threads(source.threads)
-        pipe = load(source.model, source.device, source.dtype, source.motion, source.tokenizer, source.loras)
+        networks = (source.motion, source.tokenizer, source.loras, source.motion_norm)
+        pipe = load(source.model, source.device, source.dtype, *networks)
         for note in pipe.components.notes:
             reporter.note(note)
         if source.weights_sha256 not in (None, pipe.weights_sha256):

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
-Name = Annotated[str, typer.Argument(help="mini, a Stable Diffusion folder or single .safetensors file, or a hub id.")]
+Name = Annotated[
+    str,
+    typer.Argument(help="mini, a Stable Diffusion folder or single .safetensors file, a hub id; motion or a LoRA."),
+]
 
 
 @app.command()
@@ -25,18 +28,34 @@ def info(
     dtype: options.Dtype = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show a model's parts, its parameters, its scheduler, and the memory that a video takes."""
+    """Show a model's parts, its parameters, its scheduler, and the memory that a video takes.
+
+    Of a motion folder or file, or of a LoRA, show what it is.
+    """
+    from t2v.models.description import describe_part
+
+    if (facts := describe_part(model)) is not None:
+        _print_facts(facts, as_json)
+        return
     from t2v.pipelines.inspection import inspect_model
 
     given = {"num_frames": num_frames, "height": height, "width": width}
     overrides = {name: value for name, value in given.items() if value is not None}
-    found = inspect_model(model, None if motion is None else str(motion), dtype or "auto", overrides)
+    found = inspect_model(model, motion, dtype or "auto", overrides)
     if as_json:
         print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
     else:
         _print(found)
     for message in found.warnings:
         typer.echo(f"warning: {message}", err=True)
+
+
+def _print_facts(facts: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    for name, text in facts.items():
+        print(f"{name:10} {text}")
 
 
 def _print(found: "ModelInfo") -> None:

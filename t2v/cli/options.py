@@ -25,7 +25,16 @@ Tokenizer = Annotated[
     str | None,
     typer.Option(help="For a single file, which has none: a tokenizer/ or model folder, or a hub id."),
 ]
-Motion = Annotated[Path | None, typer.Option(help="Folder or file of temporal weights. [default: the model's motion/]")]
+Motion = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder or file of temporal weights or AnimateDiff modules, or a hub id. [default: the model's motion/]"
+    ),
+]
+MotionNorm = Annotated[
+    str | None,
+    typer.Option(help="AnimateDiff's GroupNorm over: clip (as diffusers) or frame (as AnimateDiff). [default: clip]"),
+]
 Lora = Annotated[
     list[str] | None,
     typer.Option(help="LoRA to merge, FILE or FILE:WEIGHT as in style.safetensors:0.8; may be given several times."),

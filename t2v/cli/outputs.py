@@ -13,7 +13,14 @@ from t2v.errors import InputError
 
 DEFAULT_FOLDER = Path("outputs")
 _RECORD_TYPES = {"file": str, "prompt": str, "seed": int, "settings": dict, "model": str, "device": str, "dtype": str}
-_OPTIONAL_TYPES = {"motion": str | None, "tokenizer": str | None, "loras": list, "threads": int, "weights_sha256": str}
+_OPTIONAL_TYPES = {
+    "motion": str | None,
+    "motion_norm": str,
+    "tokenizer": str | None,
+    "loras": list,
+    "threads": int,
+    "weights_sha256": str,
+}
 
 
 @dataclass(frozen=True)

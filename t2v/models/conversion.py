@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from t2v.errors import InputError
+from t2v.models.animatediff_files import is_animatediff, write_adapter, write_original
 from t2v.models.base import PICKLE_SUFFIXES, load_header, load_state_dict, save_state_dict
 from t2v.models.checkpoint import read_folder, write_folder
 from t2v.models.detection import detect
@@ -51,6 +52,9 @@ def convert(source: Path, target: Path, tokenizer: str | None = None, ema: bool 
         save_state_dict(target, weights.tensors, metadata=weights.metadata)
         return []
     kind = detect(weights.tensors)
+    if kind == "AnimateDiff":
+        write_whole(target, lambda folder: write_adapter(weights.tensors, folder, source))
+        return []
     if kind in ("LoRA", "motion LoRA"):
         raise InputError(f"{source} is a {kind} file, which has no folder form: give a target named .safetensors")
     _convert_single_file(source, weights, target, tokenizer)
@@ -73,6 +77,11 @@ def _convert_single_file(source: Path, weights: _Weights, target: Path, tokenize
 
 
 def _convert_folder(source: Path, target: Path) -> list[str]:
+    if is_animatediff(source):
+        if target.suffix != ".safetensors":
+            raise InputError(f"{source} is a MotionAdapter folder already: give a target named .safetensors")
+        write_original(source, target)
+        return []
     checkpoint = read_folder(source, _read_part)
     if target.suffix != ".safetensors":
         words = load_tokenizer(source / "tokenizer")

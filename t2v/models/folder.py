@@ -15,11 +15,11 @@ from transformers import CLIPTokenizerFast
 
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
-from t2v.models.base import PICKLE_REFUSED, PICKLE_SUFFIXES, save_json, weight_files
+from t2v.models.base import DIFFUSERS_STEM, PICKLE_REFUSED, PICKLE_SUFFIXES, save_json, weight_files
 from t2v.models.checkpoint import STEMS, model_index, read_folder
-from t2v.models.inflate import load_motion, load_motion_config, save_motion
-from t2v.models.lora import LORA_FILE, merge_lora
+from t2v.models.inflate import save_motion
 from t2v.models.lora_file import parse_lora, read_lora
+from t2v.models.motion import read_motion, use_motion
 from t2v.models.single_file import read_single_file
 from t2v.models.text_encoder import EOS_TOKEN, TextEncoder, load_tokenizer
 from t2v.models.unet import VideoUNet
@@ -41,6 +41,7 @@ class Components:
     text_encoder: TextEncoder
     scheduler: dict[str, Any]  # scheduler_config.json
     motion_path: str | None = None  # absolute path of the motion that was asked for; None: the folder's own, if any
+    motion_norm: str = "clip"  # of AnimateDiff modules
     motion_scheduler: dict[str, Any] | None = None  # scheduler config that the motion was trained with
     tokenizer_path: str | None = None  # of the tokenizer that was asked for
     loras: tuple[str, ...] = ()  # absolute paths with weights, as in "/a/style.safetensors:0.8"
@@ -118,6 +119,26 @@ def find_tokenizer(model: Path, name: str | None) -> Path:
     return folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
 
 
+def find_motion(model: Path, name: str | None) -> Path | None:
+    """The motion of a model.
+
+    Args:
+        model: folder or single file.
+        name: folder or safetensors file of temporal weights or AnimateDiff modules, or the hub id of a MotionAdapter,
+            which is downloaded on first use; None: the model's `motion/`, if it has one.
+    """
+    if name is None:
+        return model / "motion" if (model / "motion").is_dir() else None
+    if not Path(name).exists():
+        if HUB_ID.fullmatch(name) and not name.endswith((".safetensors", *PICKLE_SUFFIXES)):
+            return _snapshot(name, ["config.json", f"{DIFFUSERS_STEM}.safetensors"])
+        raise InputError(
+            f"no motion at {name}: give a motion/ folder, a MotionAdapter folder, a safetensors file of either, or a "
+            "hub id"
+        )
+    return Path(name)
+
+
 def load_model_tokenizer(model: Path, folder: Path, unet_config: Mapping[str, Any]) -> CLIPTokenizerFast:
     """The tokenizer in `folder` for a model folder or single file.
 
@@ -157,21 +178,24 @@ def load_components(
     device: str | torch.device = "cpu",
     tokenizer: str | None = None,
     loras: Sequence[str] = (),
+    motion_norm: str = "clip",
 ) -> Components:
     """Load a whole model.
 
     Args:
         name: see `find_source`.
-        motion: folder or safetensors file of temporal weights; None takes the model's `motion/`, and without one the
+        motion: see `find_motion`: None takes the model's `motion/`, and without one the
             U-Net stays an image network (`unet.motion is None`). A folder's LoRA is merged into the spatial weights.
         tokenizer: see `find_tokenizer`.
+        motion_norm: of AnimateDiff modules, see `use_motion`.
         loras: files, each with its weight as in "style.safetensors:0.8" or of weight 1; merged in this order.
 
     Raises:
         InputError: anything that is missing (which file is said), broken, not supported or not fitting.
     """
     path = find_source(name)
-    source = _motion_source(path, motion)
+    motion_path = find_motion(path, motion)
+    source = None if motion_path is None else read_motion(motion_path)
     tokenizer_folder = find_tokenizer(path, tokenizer)
     checkpoint = read_single_file(path) if path.is_file() else read_folder(path)
     words = load_model_tokenizer(path, tokenizer_folder, checkpoint.parts["unet"].config)
@@ -181,28 +205,25 @@ def load_components(
     text, unet_part, vae = (checkpoint.parts[part] for part in ("text_encoder", "unet", "vae"))
     text_encoder = TextEncoder.from_parts(text.config, text.weights, words, labels["text_encoder"])
     autoencoder = AutoencoderKL.from_parts(vae.config, vae.weights, labels["vae"])
-    unet = VideoUNet.from_parts(unet_part.config, unet_part.weights, labels["unet"]).eval()
+    unet = VideoUNet.from_parts(unet_part.config, unet_part.weights, labels["unet"])
     _check_fit(path, unet, autoencoder, text_encoder)
-    motion_scheduler = None
     if source is not None:
-        files += weight_files(source)
-        load_motion(unet, source).eval()
-        if (source / LORA_FILE).is_file():
-            files.append(source / LORA_FILE)
-            merge_lora(unet, source / LORA_FILE)
-        motion_scheduler = load_motion_config(source).get("scheduler")
-    notes = [note for lora in loras for note in _merge(lora, unet, text_encoder)]
+        use_motion(unet, source, motion_norm)
+        files += source.files
+    notes = [source.note] if source is not None and source.note is not None else []
+    notes += [note for lora in loras for note in _merge(lora, unet, text_encoder)]
     files += [Path(parse_lora(lora)[0]) for lora in loras]
     return Components(
         name=str(path.resolve()) if Path(name).exists() and name != "mini" else name,
         path=path,
-        unet=unet.to(device, dtype),
+        unet=unet.eval().to(device, dtype),
         autoencoder=autoencoder.to(device, dtype),
         text_encoder=text_encoder.to(device, dtype),
-        scheduler=checkpoint.scheduler,
-        motion_path=None if motion is None else str(Path(motion).resolve()),
+        scheduler=checkpoint.scheduler if source is None else source.scheduler(checkpoint.scheduler),
+        motion_path=None if motion is None else _absolute(motion),
+        motion_norm=motion_norm,
         tokenizer_path=None if tokenizer is None else _absolute(tokenizer),
-        motion_scheduler=motion_scheduler,
+        motion_scheduler=None if source is None else source.trained_scheduler,
         loras=tuple(_absolute_lora(lora) for lora in loras),
         notes=tuple(notes),
         vocabulary=vocabulary,
@@ -235,14 +256,6 @@ def _absolute_lora(lora: str) -> str:
 def _absolute(name: str) -> str:
     """A path that holds from any folder; a hub id as it is."""
     return str(Path(name).resolve()) if Path(name).exists() else name
-
-
-def _motion_source(folder: Path, motion: str | None) -> Path | None:
-    if motion is None:
-        return folder / "motion" if (folder / "motion").is_dir() else None
-    if not Path(motion).exists():
-        raise InputError(f"no motion at {motion}: give a motion/ folder or a safetensors file from one")
-    return Path(motion)
 
 
 def _load_vocabulary(path: Path) -> frozenset[str] | None:

@@ -10,9 +10,8 @@ from t2v.diffusion.schedule import NoiseSchedule
 from t2v.models.autoencoder import AutoencoderConfig
 from t2v.models.base import load_config, load_header, load_json, weight_files
 from t2v.models.checkpoint import STEMS
-from t2v.models.folder import find_source
-from t2v.models.inflate import load_motion_config
-from t2v.models.lora import LORA_FILE
+from t2v.models.folder import find_motion, find_source
+from t2v.models.motion import read_motion
 from t2v.models.single_file import headers_of_parts, read_configs
 from t2v.models.unet import MotionConfig, VideoUNetConfig
 from t2v.pipelines.advice import length_advice, scheduler_advice, scheduler_differences
@@ -81,14 +80,16 @@ def inspect_model(
     """
     path = find_source(name)
     parts, configs = _inspect_file(path) if path.is_file() else _inspect_folder(path)
-    source = Path(motion) if motion is not None else path / "motion"
-    motion_config = load_motion_config(source) if motion is not None or source.is_dir() else None
-    if motion_config is not None:
-        parts += (_part("motion", weight_files(source)),)
-        parts += (_part("lora", [source / LORA_FILE]),) if (source / LORA_FILE).is_file() else ()
+    motion_path = find_motion(path, motion)
+    source = None if motion_path is None else read_motion(motion_path)
+    if source is not None:
+        parts += (_part("motion", weight_files(source.path)),)
+        parts += (_part("lora", [source.lora]),) if source.lora is not None else ()
+        configs["scheduler"] = source.scheduler(configs["scheduler"])
     unet = VideoUNetConfig.from_dict(configs["unet"])
     autoencoder = AutoencoderConfig.from_dict(configs["vae"])
-    trained = MotionConfig.from_dict(motion_config) if motion_config is not None else None
+    trained = None if source is None else source.config
+    compared = None if source is None else source.trained_scheduler
     settings = dataclasses.replace(default_settings(path, unet, trained, autoencoder), **(options or {}))
     settings.check_size(2 ** (len(autoencoder.block_out_channels) - 1))
     schedule = NoiseSchedule.from_config(configs["scheduler"])
@@ -102,7 +103,7 @@ def inspect_model(
         settings=settings,
         dtype=dtype_name(precision),
         memory=estimate_memory(unet, autoencoder, settings, num_parameters, precision.itemsize),
-        warnings=tuple(motion_warnings(schedule, (motion_config or {}).get("scheduler"), trained, settings)),
+        warnings=tuple(motion_warnings(schedule, compared, trained, settings)),
     )
 
 

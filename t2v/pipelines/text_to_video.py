@@ -44,6 +44,7 @@ def load(
     motion: str | None = None,
     tokenizer: str | None = None,
     loras: Sequence[str] = (),
+    motion_norm: str = "clip",
 ) -> "TextToVideoPipeline":
     """Load a text-to-video model.
 
@@ -51,16 +52,20 @@ def load(
         name: `mini`, a Stable Diffusion folder with `motion/`, a single Stable Diffusion file, or a hub id.
         device: auto (the first of cuda, mps and cpu that is here), cpu, cuda, cuda:1, mps.
         dtype: fp32, fp16, bf16, or auto: fp16 on CUDA, bf16 on a CPU that multiplies it natively, fp32 elsewhere.
-        motion: folder or file of temporal weights; None takes the model's own `motion/`.
+        motion: folder or file of temporal weights or AnimateDiff modules, or the hub id of a MotionAdapter; None takes
+            the model's own `motion/`.
         tokenizer: for a single file, which has none: folder of a tokenizer or of a model that has one, or a hub id;
             None takes `tokenizer/` beside the file.
         loras: LoRA files, each with its weight as in "style.safetensors:0.8"; they are merged into the weights.
+        motion_norm: statistics of the GroupNorm in AnimateDiff modules: clip, over all frames as in diffusers, or
+            frame, each frame's own as in AnimateDiff's code.
 
     Raises:
         InputError: no such model or device, a file that is missing or broken, an image model without motion.
     """
     on = resolve_device(device)
-    return TextToVideoPipeline(load_components(name, motion, resolve_dtype(dtype, on), on, tokenizer, loras))
+    networks = (tokenizer, loras, motion_norm)
+    return TextToVideoPipeline(load_components(name, motion, resolve_dtype(dtype, on), on, *networks))
 
 
 class TextToVideoPipeline:
@@ -223,6 +228,7 @@ class TextToVideoPipeline:
             "settings": settings.to_dict(),
             "model": self.components.name,
             "motion": self.components.motion_path,
+            "motion_norm": self.components.motion_norm,
             "tokenizer": self.components.tokenizer_path,
             "loras": list(self.components.loras),
             "weights_sha256": self.weights_sha256,

@@ -119,3 +119,22 @@ def test_the_moving_average_is_chosen_by_an_option(t2v_command, tiny_model):
     found = load_file("ema.safetensors")
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], weights[name] + (name in names)) for name in weights)
+
+
+def test_motion_modules_go_both_ways_and_info_knows_them(t2v_command, tmp_path):
+    pytest.importorskip("diffusers")
+    from tests.models.test_animatediff import make_adapter
+
+    make_adapter("v2").save_pretrained("adapter")
+    assert t2v_command("convert", "adapter", "mm.safetensors").code == 0
+    torch.save({"state_dict": {f"module.{name}": w for name, w in load_file("mm.safetensors").items()}}, "mm.ckpt")
+    assert t2v_command("convert", "mm.ckpt", "again").code == 0
+    first, second = (load_file(f"{name}/diffusion_pytorch_model.safetensors") for name in ("adapter", "again"))
+    assert_same(first, second)
+    for name, form in (("mm.safetensors", "a single file"), ("again", "a MotionAdapter folder")):
+        done = t2v_command("info", name)
+        assert (done.code, done.err) == (0, "")
+        assert f"AnimateDiff v2, {form}" in done.out and "16 frames; table of positions for 32" in done.out
+    refused = t2v_command("convert", "adapter", "other")
+    assert refused.code == 2 and "MotionAdapter folder already" in refused.err
+    assert not Path("other").exists()

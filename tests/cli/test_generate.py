@@ -113,6 +113,22 @@ def test_generate_merges_loras_and_repeats_them(t2v_command, tiny_model, tmp_pat
     assert refused.code == 2 and "none.safetensors" in refused.err and refused.err.count("\n") == 1
 
 
+def test_generate_with_animatediff_says_what_it_sets(t2v_command, tiny_image_model):
+    diffusers = pytest.importorskip("diffusers")
+    options = {"block_out_channels": (8, 16), "motion_layers_per_block": 1, "motion_num_attention_heads": 2}
+    diffusers.MotionAdapter(**options, motion_norm_num_groups=4).save_pretrained("adapter")
+    arguments = ("--model", tiny_image_model, "--motion", "adapter", "--num-frames", 3)
+    done = t2v_command("generate", PROMPT, *arguments, "-o", "a")
+    assert done.code == 0, done.err
+    assert "adapter is AnimateDiff v2: the scheduler is set to linear betas" in done.err
+    assert t2v_command("generate", "--from", "a.json", "-o", "b", "--motion-norm", "frame").code == 0
+    first, second = (sorted(Path(name).iterdir())[-1].read_bytes() for name in ("a", "b"))
+    assert first != second
+    assert json.loads(Path("b.json").read_text())["motion_norm"] == "frame"
+    refused = t2v_command("generate", PROMPT, *arguments, "-o", "c", "--motion-norm", "group")
+    assert refused.code == 2 and "known are clip, frame" in refused.err
+
+
 def test_generate_several_prompts_and_videos(t2v_command, tiny_model, tmp_path):
     Path("prompts.txt").write_text("a cat\n\na robot\n")
     done = t2v_command("generate", "--prompts", "prompts.txt", "--num-videos", 2, "--model", tiny_model, "-q")

@@ -48,3 +48,17 @@ def test_info_of_a_single_file_is_that_of_its_folder(t2v_command, tiny_model, tm
             del part["num_bytes"]
     assert done[0]["parts"] == done[1]["parts"]
     assert done[0]["schedule"] == done[1]["schedule"]
+
+
+def test_info_of_a_motion_folder_and_a_lora(t2v_command, tiny_model, tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    done = t2v_command("info", tiny_model / "motion")
+    assert done.code == 0 and "motion of t2v" in done.out and "4 frames" in done.out
+    weights = {f"lora_unet_a.lora_{side}.weight": torch.zeros(4, 4) for side in ("down", "up")}
+    save_file({**weights, "lora_te_b.lora_down.weight": torch.zeros(8, 4)}, "a.safetensors")
+    facts = json.loads(t2v_command("info", "a.safetensors", "--json").out)
+    assert (facts["kind"], facts["rank"], facts["layers"]) == ("LoRA", "4, 8", "1 of the U-Net, 1 of the text encoder")
+    save_file({"x": torch.zeros(3)}, "b.safetensors")
+    assert "unknown weights" in t2v_command("info", "b.safetensors").out

@@ -45,7 +45,7 @@ def inputs(num_frames: int, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]
     return x, torch.randn(batch, 7, 32, generator=generator)
 
 
-@pytest.mark.parametrize("num_frames", [2, 5, 16, 24])
+@pytest.mark.parametrize("num_frames", [5, 24])
 def test_a_unet_with_motion_modules_is_diffusers_unet_motion_model(sd1_folder, adapter_folder, version, num_frames):
     image = diffusers.UNet2DConditionModel.from_pretrained(sd1_folder / "unet")
     peer = diffusers.UNetMotionModel.from_unet2d(image, diffusers.MotionAdapter.from_pretrained(adapter_folder)).eval()
