@@ -6,6 +6,7 @@ from fractions import Fraction
 import av
 import numpy as np
 from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
 
 from t2v.data.video_io.index import FrameIndex, IndexedVideo, index_frames
 from t2v.data.video_io.info import VideoInfo
@@ -44,6 +45,7 @@ class PyAVFile:
             raise InputError(f"{path} cannot be read as video ({_reason(error)})") from error
         self._index = self.known.index
         self._stored_size = size[::-1] if size is not None and self.known.info.rotation % 180 else size
+        self._scaler = VideoReformatter()
         self._decoder: Iterator[av.VideoFrame] | None = None
         self._next = 0  # index of the frame that the decoder gives next, at the earliest
 
@@ -85,10 +87,10 @@ class PyAVFile:
         pts = self._index.pts(index)
         key, place = self._index.key_before(pts)
         if self._decoder is None or index < self._next or key > self._index.pts(self._next):
-            self._container.seek(place, stream=self._stream, backward=True)
-            self._decoder = self._container.decode(self._stream)
-        found = self._decode_until(pts)
-        if found is None:  # the seek landed too late, or this key frame does not stand alone
+            found = self._seek(key, pts) or self._seek(place, pts)
+        else:
+            found = self._decode_until(pts)
+        if found is None:  # the seeks landed too late, or this key frame does not stand alone
             self._open()
             self._decoder = self._container.decode(self._stream)
             found = self._decode_until(pts)
@@ -98,6 +100,11 @@ class PyAVFile:
         if self._next == self._index.num_frames:
             self._decoder = None
         return found
+
+    def _seek(self, place: int, pts: int) -> av.VideoFrame | None:
+        self._container.seek(place, stream=self._stream, backward=True)
+        self._decoder = self._container.decode(self._stream)
+        return self._decode_until(pts)
 
     def _decode_until(self, pts: int) -> av.VideoFrame | None:
         assert self._decoder is not None
@@ -119,21 +126,24 @@ class PyAVFile:
         raise ValueError("the video ended early")
 
     def _upright(self, frame: av.VideoFrame) -> np.ndarray:
-        picture, rotation = to_rgb(frame, self._stored_size), self.known.info.rotation
+        picture, rotation = to_rgb(frame, self._stored_size, self._scaler), self.known.info.rotation
         return np.ascontiguousarray(np.rot90(picture, -rotation // 90)) if rotation else picture
 
 
-def to_rgb(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
+def to_rgb(
+    frame: av.VideoFrame, size: tuple[int, int] | None = None, scaler: VideoReformatter | None = None
+) -> np.ndarray:
     """A decoded frame as uint8 (H, W, 3), bicubically scaled to `size` (width, height) where it is given.
 
-    Untagged colour is read as players do: BT.709 from 720 lines, else BT.601.
+    A scaler that serves many frames prepares its filters once. Untagged colour is read as players do: BT.709 from 720
+    lines, else BT.601.
     """
     colorspace = frame.colorspace
     if colorspace == _UNSPECIFIED:
         colorspace = "ITU709" if frame.height >= 720 else "ITU601"
     width, height = size or (frame.width, frame.height)
-    picture = frame.reformat(width, height, "rgb24", src_colorspace=colorspace, interpolation="BICUBIC")
-    return picture.to_ndarray()
+    options = {"src_colorspace": colorspace, "interpolation": "BICUBIC"}
+    return (scaler or VideoReformatter()).reformat(frame, width, height, "rgb24", **options).to_ndarray()
 
 
 def _describe(
