@@ -311,7 +311,8 @@ class Trainer:
         scalars = checkpoint.scalars
         if scalars["stage"] != self.config.stage:
             raise InputError(f"checkpoint: it is of stage {scalars['stage']}, this run is of stage {self.config.stage}")
-        if getattr(self.objective.dataset, "groups", None) and scalars["batch_size"] != self.config.batch_size:
+        num_groups = len(set(getattr(self.objective.dataset, "groups", ())))
+        if num_groups > 1 and scalars["batch_size"] != self.config.batch_size:
             raise InputError(
                 f"batch_size: data in groups goes on with that of its checkpoint, {scalars['batch_size']}, got "
                 f"{self.config.batch_size}"
