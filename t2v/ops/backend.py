@@ -50,7 +50,7 @@ def runs_triton(x: torch.Tensor, by_default: bool = True) -> bool:
     """Whether an op on this tensor takes its kernel; `by_default`: under `auto` too."""
     if _backend == "torch" or (_backend == "auto" and not (by_default and x.is_cuda)):
         return False
-    able = _can_launch(x.device) and x.dtype in TRITON_DTYPES
+    able = triton_runs_on(x.device) and x.dtype in TRITON_DTYPES
     if _backend == "triton" and not able:
         raise InputError(
             "the triton backend needs the package triton, a CUDA device of compute capability 8.0 or more, and "
@@ -60,7 +60,8 @@ def runs_triton(x: torch.Tensor, by_default: bool = True) -> bool:
 
 
 @torch.compiler.assume_constant_result
-def _can_launch(device: torch.device) -> bool:
+def triton_runs_on(device: torch.device) -> bool:
+    """Whether the kernels can run there: a CUDA GPU, or the CPU by triton's interpreter."""
     if not _INSTALLED:
         return False
     if device.type == "cuda":
