@@ -75,6 +75,8 @@ def generate(
     device: options.Device = None,
     dtype: options.Dtype = None,
     chunk_size: options.ChunkSize = None,
+    context_frames: options.ContextFrames = None,
+    context_overlap: options.ContextOverlap = None,
     preview: options.Preview = False,
     as_json: options.AsJson = False,
     overwrite: options.Overwrite = False,
@@ -100,6 +102,8 @@ def generate(
         guidance_rescale=guidance_rescale,
         negative_prompt=negative_prompt,
         chunk_size=chunk_size,
+        context_frames=context_frames,
+        context_overlap=context_overlap,
     )
     settings = GenerationSettings.check_options({**record.get("settings", {}), **given}, str(from_))
     texts = _prompts(prompt, prompts, record)

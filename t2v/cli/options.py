@@ -64,6 +64,11 @@ From = Annotated[
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [default: auto]")]
 Dtype = Annotated[str | None, typer.Option(help="auto, fp32, fp16, bf16. [default: auto]")]
 ChunkSize = Annotated[int | None, typer.Option(help="Frames decoded at once: fewer take less memory. [default: 8]")]
+ContextFrames = Annotated[
+    int | None,
+    typer.Option(help=f"Denoise longer videos in overlapping windows of so many frames. {_MODEL_DEFAULT}"),
+]
+ContextOverlap = Annotated[int | None, typer.Option(help="Frames that neighbouring windows share. [default: 4]")]
 Preview = Annotated[
     bool, typer.Option("--preview/--no-preview", help="Write OUTPUT.preview.webp while the picture forms.")
 ]

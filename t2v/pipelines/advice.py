@@ -36,7 +36,8 @@ def word_advice(model: str, words: list[str]) -> str:
 
 def length_advice(num_frames: int, trained: int) -> str:
     """The warning about more frames than the temporal layers were trained on."""
-    return f"{num_frames} frames, but the motion was trained on {trained}: expect it to drift"
+    advice = f"expect it to drift, or use --context-frames {trained}"
+    return f"{num_frames} frames, but the motion was trained on {trained}: {advice}"
 
 
 def memory_advice(needed: int, present: int) -> str:

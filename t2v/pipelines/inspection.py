@@ -12,6 +12,7 @@ from t2v.models.base import load_config, load_header, load_json, weight_files
 from t2v.models.checkpoint import STEMS
 from t2v.models.folder import find_motion, find_source
 from t2v.models.motion import read_motion
+from t2v.models.motion_module import AnimateDiffConfig
 from t2v.models.single_file import headers_of_parts, read_configs
 from t2v.models.unet import MotionConfig, VideoUNetConfig
 from t2v.pipelines.advice import length_advice, scheduler_advice, scheduler_differences
@@ -115,8 +116,8 @@ def motion_warnings(
 ) -> list[str]:
     """Warnings about motion weights that are used otherwise than they were trained."""
     messages = []
-    if motion is not None and settings.num_frames > motion.num_frames:
-        messages.append(length_advice(settings.num_frames, motion.num_frames))
+    if motion is not None and settings.frames_at_once > motion.num_frames:
+        messages.append(length_advice(settings.frames_at_once, motion.num_frames))
     if trained_scheduler is not None:
         differences = scheduler_differences(schedule, NoiseSchedule.from_config(trained_scheduler))
         messages += [scheduler_advice(differences)] if differences else []
@@ -133,6 +134,8 @@ def default_settings(
     options: dict[str, Any] = {"height": height * factor, "width": width * factor}
     if motion is not None:
         options |= {"num_frames": motion.num_frames, "fps": motion.fps}
+    if isinstance(motion, AnimateDiffConfig):
+        options |= {"context_frames": motion.num_frames}
     file = path / GENERATION_CONFIG
     options |= load_json(file) if file.is_file() else {}
     return GenerationSettings(**GenerationSettings.check_options(options, str(file)))

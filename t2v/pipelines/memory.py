@@ -51,7 +51,7 @@ def estimate_memory(
     factor = 2 ** (len(autoencoder.block_out_channels) - 1)
     latent_size = size // factor**2
     levels = [
-        settings.num_frames * (latent_size // 4**level) * channels
+        settings.frames_at_once * (latent_size // 4**level) * channels
         for level, channels in enumerate(unet.block_out_channels)
     ]
     skips = sum((unet.layers_per_block + 1) * values for values in levels)

@@ -22,6 +22,8 @@ class GenerationOptions(TypedDict, total=False):
     guidance_rescale: float
     negative_prompt: str
     chunk_size: int
+    context_frames: int | None
+    context_overlap: int
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class GenerationSettings:
     guidance_rescale: float = 0.0  # 0 to 1, arXiv 2305.08891 section 3.4
     negative_prompt: str = ""
     chunk_size: int = 8  # frames decoded at once
+    context_frames: int | None = None  # longer videos are denoised in windows of so many frames; None: never
+    context_overlap: int = 4  # frames that neighbouring windows share at least
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "height", "width", "num_inference_steps", "chunk_size"):
@@ -48,11 +52,28 @@ class GenerationSettings:
             ("guidance_rescale", 0.0, 1.0),
         ):
             _check_number(name, getattr(self, name), low, high)
+        self._check_context()
         if not 0 < self.fps <= MAX_FPS:
             raise InputError(f"fps must be above 0 and at most {MAX_FPS:g}, got {self.fps:g}")
         for name in ("sampler", "negative_prompt"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"{name} must be text, got {getattr(self, name)!r}")
+
+    def _check_context(self) -> None:
+        _check_number("context_overlap", self.context_overlap, 0, math.inf)
+        if self.context_frames is None:
+            return
+        _check_count("context_frames", self.context_frames)
+        if not isinstance(self.context_overlap, int) or self.context_overlap >= self.context_frames:
+            raise InputError(
+                f"context_overlap must be a whole number below context_frames {self.context_frames}, got "
+                f"{self.context_overlap!r}"
+            )
+
+    @property
+    def frames_at_once(self) -> int:
+        """Frames that the U-Net sees together."""
+        return self.num_frames if self.context_frames is None else min(self.num_frames, self.context_frames)
 
     @classmethod
     def check_options(cls, options: dict[str, Any], source: str) -> GenerationOptions:

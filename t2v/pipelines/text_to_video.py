@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import t2v
+from t2v.diffusion.context import in_windows
 from t2v.diffusion.guidance import batched_guidance
 from t2v.diffusion.noise import share_noise
 from t2v.diffusion.sampling import check_sampler, sample
@@ -186,12 +187,15 @@ class TextToVideoPipeline:
         def network(x: Tensor, timestep: Tensor, embeds: Tensor, /) -> Tensor:
             return self.unet(x.to(self.dtype), timestep, embeds, fps=settings.fps)
 
+        at_once = settings.frames_at_once
+        windows = in_windows(network, at_once, min(settings.context_overlap, at_once - 1))
+
         def tell(step_index: int, num_steps: int, x0: Tensor, /) -> None:
             if callback is not None:
                 callback(step_index, num_steps, lambda: Video(self._decode(x0, settings), settings.fps))
 
         guidance = settings.guidance_scale, settings.guidance_rescale
-        denoiser = batched_guidance(network, embeds[:1], embeds[1:], *guidance)
+        denoiser = batched_guidance(windows, embeds[:1], embeds[1:], *guidance)
         factor, channels = self.autoencoder.downsample_factor, self.unet.config.in_channels
         shape = (1, channels, settings.num_frames, settings.height // factor, settings.width // factor)
         generator = torch.Generator().manual_seed(seed)

@@ -1,5 +1,6 @@
 """Videos with AnimateDiff modules against diffusers' AnimateDiffPipeline."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,20 @@ def test_the_scheduler_is_set_and_said(sd1_folder, adapter):
     assert f"{adapter.name} is AnimateDiff {adapter.name}: the scheduler is set to linear" in pipe.components.notes[0]
     assert pipe.defaults.num_frames == 16
     assert pipe.components.motion_path == str(adapter)
+
+
+def test_longer_videos_are_made_in_windows(sd1_folder, tmp_path):
+    make_adapter("v1").save_pretrained(tmp_path)
+    pipe = t2v.load(str(sd1_folder), "cpu", "fp32", str(tmp_path))
+    assert pipe.defaults.context_frames == 16
+    lengths = []
+    forward = pipe.unet.forward
+    pipe.unet.forward = lambda x, *args, **options: lengths.append(x.shape[2]) or forward(x, *args, **options)
+    options = {"num_frames": 40, "height": 16, "width": 16, "num_inference_steps": 1}
+    video = pipe(PROMPT, **options)
+    assert video.frames.shape == (40, 16, 16, 3)
+    assert lengths == [16] * 3
+    whole = pipe(PROMPT, context_frames=None, **options)
+    assert lengths == [16] * 3 + [40]
+    assert (whole.frames != video.frames).any()
+    assert pipe.memory(pipe.defaults).denoise == pipe.memory(replace(pipe.defaults, num_frames=40)).denoise
