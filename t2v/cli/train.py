@@ -19,6 +19,7 @@ class Stage(StrEnum):
     AUTOENCODER = "autoencoder"
     IMAGE = "image"
     TEMPORAL = "temporal"
+    INTERPOLATION = "interpolation"
 
 
 @app.command()
@@ -36,7 +37,7 @@ def train(
         bool, typer.Option("--dry-run", help="Check data and memory, try one step, leave nothing behind, and exit.")
     ] = False,
 ) -> None:
-    """Train the autoencoder, the image model, or the temporal layers.
+    """Train the autoencoder, the image model, the temporal layers, or the frame-interpolation network.
 
     On several GPUs: accelerate launch --config_file configs/accelerate/ddp.yaml -m t2v train ...
     """

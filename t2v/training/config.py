@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from t2v.errors import InputError
 
-Stage = Literal["autoencoder", "image", "temporal"]
+Stage = Literal["autoencoder", "image", "temporal", "interpolation"]
 
 
 class Section(BaseModel):
@@ -110,6 +110,38 @@ class ClipsConfig(DataConfig):
         return "null" if value is None else value
 
 
+class MaskMix(Section):
+    """How often which frames of a clip are known; the shares need not sum to 1."""
+
+    strided: float = Field(default=0.30, ge=0)  # every s-th, s from 2 to 5: a higher frame rate
+    endpoints: float = Field(default=0.25, ge=0)  # first and last: a pair of images
+    first: float = Field(default=0.15, ge=0)  # 1 to 4 at the start: a still or a clip goes on
+    last: float = Field(default=0.08, ge=0)  # 1 to 4 at the end
+    both_ends: float = Field(default=0.07, ge=0)  # 2 to 4 at both ends: a gap in a clip
+    scattered: float = Field(default=0.05, ge=0)  # 1 to 4 anywhere
+    none: float = Field(default=0.10, ge=0)  # no frame: what guidance by frames starts from
+
+    @model_validator(mode="after")
+    def _is_a_mix(self) -> Self:
+        if not sum(self.model_dump().values()) > 0:
+            raise ValueError("all shares are zero")
+        return self
+
+
+class KnownClipsConfig(ClipsConfig):
+    """Videos without captions of which some frames are known: the data of the interpolation network."""
+
+    min_frames: int = Field(default=5, ge=5)  # a batch has from so many frames to num_frames
+    uneven: float = Field(default=0.2, ge=0, le=1)  # share of the batches whose frames are unevenly spaced in time
+    masks: MaskMix = MaskMix()
+
+    @model_validator(mode="after")
+    def _lengths_are_a_range(self) -> Self:
+        if self.min_frames > self.num_frames:
+            raise ValueError(f"min_frames {self.min_frames} is above num_frames {self.num_frames}")
+        return self
+
+
 # ---------------------------------------------------------------- model
 
 
@@ -181,6 +213,14 @@ class TemporalModelSection(Section):
     gradient_checkpointing: bool = False
 
 
+class InterpolationModelSection(Section):
+    """The temporal model that the interpolation network starts from."""
+
+    base: str | None = None  # a text-to-video model folder; --model
+    motion: str | None = None  # folder or file of temporal weights; null: the base's
+    gradient_checkpointing: bool = False
+
+
 # ---------------------------------------------------------------- diffusion
 
 
@@ -208,6 +248,13 @@ class VideoNoiseConfig(WeightingConfig):
     """How clips are noised and the loss weighs the noise levels."""
 
     shared_noise: float = Field(default=0.0, ge=0, lt=1)  # share of the noise variance common to all frames
+
+
+class KnownNoiseConfig(WeightingConfig):
+    """How clips with known frames are noised."""
+
+    shared_noise: float | None = Field(default=None, ge=0, lt=1)  # null: that of the temporal model
+    known_noise: float = Field(default=0.05, ge=0, lt=1)  # largest standard deviation of noise in known frames
 
 
 class DiffusionConfig(WeightingConfig):
@@ -239,6 +286,16 @@ class VideoValidationConfig(ValidationConfig):
     """Videos that are made along the way, to look at."""
 
     fps: float = Field(default=8.0, gt=0)
+
+
+class PairsValidationConfig(Section):
+    """Held-back clips that are made again from their first and last frame along the way, to look at."""
+
+    num_clips: int = Field(default=4, ge=0)
+    sampler: str = "ddim"
+    num_inference_steps: int = Field(default=25, ge=1)
+    frame_guidance: float = Field(default=1.0, ge=0)
+    seed: int = 0
 
 
 # ---------------------------------------------------------------- whole configurations
@@ -301,8 +358,20 @@ class TemporalTrainConfig(TrainConfig):
     validation: VideoValidationConfig = VideoValidationConfig()
 
 
+class InterpolationTrainConfig(TrainConfig):
+    """Settings of `t2v train interpolation`."""
+
+    stage: ClassVar[Stage] = "interpolation"
+    output_dir: str = "runs/interpolation"
+    data: KnownClipsConfig = KnownClipsConfig()
+    model: InterpolationModelSection = InterpolationModelSection()
+    diffusion: KnownNoiseConfig = KnownNoiseConfig()
+    validation: PairsValidationConfig = PairsValidationConfig()
+
+
 STAGES: dict[str, type[TrainConfig]] = {
-    config.stage: config for config in (AutoencoderTrainConfig, ImageTrainConfig, TemporalTrainConfig)
+    config.stage: config
+    for config in (AutoencoderTrainConfig, ImageTrainConfig, TemporalTrainConfig, InterpolationTrainConfig)
 }
 
 

@@ -39,6 +39,12 @@ STAGE_OPTIONS: dict[str, dict[str, Any]] = {
         "data.fps_range": [4.0, 24.0],
         "validation": {"prompts": ["a red square"], "num_inference_steps": 2},
     },
+    "interpolation": {
+        "data.num_frames": 8,
+        "data.num_workers": 0,
+        "data.fps_range": [4.0, 12.0],
+        "validation": {"num_clips": 2, "num_inference_steps": 2},
+    },
 }
 
 
@@ -83,14 +89,17 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def configure(tmp_path: Path, stills: Path, clips: Path, tiny_image_model: Path) -> Callable[..., TrainConfig]:
+def configure(
+    tmp_path: Path, stills: Path, clips: Path, tiny_image_model: Path, tiny_model: Path
+) -> Callable[..., TrainConfig]:
     """`configure(stage, "key=value", ...)`: a configuration that runs in a second; its run folder is tmp_path/run."""
 
     def make(stage: str, *overrides: str) -> TrainConfig:
+        base = tiny_model if stage == "interpolation" else tiny_image_model
         options = {
             "output_dir": str(tmp_path / "run"),
-            "data.path": str(clips if stage == "temporal" else stills),
-            "model.base": None if stage == "autoencoder" else str(tiny_image_model),
+            "data.path": str(clips if stage in ("temporal", "interpolation") else stills),
+            "model.base": None if stage == "autoencoder" else str(base),
             **COMMON,
             **STAGE_OPTIONS[stage],
         }

@@ -9,6 +9,7 @@ OBJECTIVES: dict[Stage, str] = {
     "autoencoder": "AutoencoderObjective",
     "image": "ImageObjective",
     "temporal": "TemporalObjective",
+    "interpolation": "InterpolationObjective",
 }
 
 

@@ -21,6 +21,8 @@ class WeightedLoss:
             plus_one = config.weighting == "min_snr_plus_one"
             self.weights = min_snr_weights(schedule, timesteps, config.snr_gamma, plus_one).to(device)
 
-    def __call__(self, output: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """The loss of each sample: fp32 (B,)."""
-        return simple_loss(self.schedule, output, latents, noise, timesteps) * self.weights[timesteps]
+    def __call__(
+        self, output: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        """The loss of each sample: fp32 (B,); over what `mask` (broadcast to latents) says, None: everything."""
+        return simple_loss(self.schedule, output, latents, noise, timesteps, mask) * self.weights[timesteps]
