@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 from t2v import __version__
 from t2v.errors import InputError
 
-COMMANDS = ("generate", "info", "convert", "inflate", "train", "evaluate", "bench")
+COMMANDS = ("generate", "interpolate", "extend", "animate", "info", "convert", "inflate", "train", "evaluate", "bench")
 
 
 class _LazyGroup(TyperGroup):

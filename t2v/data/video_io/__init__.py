@@ -1,5 +1,6 @@
 """Reading and writing video: the only place that imports PyAV and decord."""
 
+from t2v.data.video_io.audio import add_audio, can_hold_audio
 from t2v.data.video_io.index import FrameIndex, IndexedVideo
 from t2v.data.video_io.info import VideoInfo
 from t2v.data.video_io.location import ShardMember, VideoPath
@@ -21,6 +22,8 @@ __all__ = [
     "VideoInfo",
     "VideoPath",
     "VideoReader",
+    "add_audio",
+    "can_hold_audio",
     "check_output",
     "check_parent",
     "check_rate",

@@ -1,7 +1,11 @@
 """A folder of pictures as a video: natural order of names, turned upright, all of one size."""
 
+import io
+import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +17,10 @@ from t2v.data.video_io.info import VideoInfo
 from t2v.errors import InputError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+MAX_PIXELS = 100_000_000  # of a picture; a small file may hold far more, to fill the memory
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
 
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:
@@ -58,10 +66,50 @@ class PictureFolder:
         """Nothing is held open."""
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """A picture file as uint8 (H, W, 3), turned upright by its EXIF tag; InputError where it is broken."""
+def read_picture(path: Path, keep_alpha: bool = False) -> np.ndarray:
+    """A picture file as uint8 (H, W, 3), turned upright by its EXIF tag.
+
+    Texts in a PNG are left unread, however large they are.
+
+    Args:
+        keep_alpha: (H, W, 4) where some pixel is not opaque.
+
+    Raises:
+        InputError: the file is broken, or has more than MAX_PIXELS pixels.
+    """
     try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        with _quiet_about_size(), Image.open(_without_texts(path)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(f"{path} is {image.width}x{image.height}, at most {MAX_PIXELS:,} pixels are read")
+            upright = ImageOps.exif_transpose(image)
+            pixels = np.asarray(upright.convert("RGBA" if keep_alpha and upright.has_transparency_data else "RGB"))
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path} is far too large, at most {MAX_PIXELS:,} pixels are read") from error
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
         raise InputError(f"{path} cannot be read as a picture ({error})") from error
+    return pixels[..., :3] if pixels.shape[2] == 4 and (pixels[..., 3] == 255).all() else pixels
+
+
+@contextmanager
+def _quiet_about_size() -> Iterator[None]:
+    """Pillow only warns of pictures that are refused here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
+def _without_texts(path: Path) -> Path | io.BytesIO:
+    """A PNG without its text chunks, which may unpack to any size; any other file as it is."""
+    with path.open("rb") as file:
+        if file.read(8) != _PNG_SIGNATURE:
+            return path
+        kept = [_PNG_SIGNATURE]
+        while len(head := file.read(8)) == 8:
+            length = int.from_bytes(head[:4])
+            if head[4:] in _TEXT_CHUNKS:
+                file.seek(length + 4, os.SEEK_CUR)
+            else:
+                kept += [head, file.read(length + 4)]
+    return io.BytesIO(b"".join(kept))

@@ -55,6 +55,7 @@ def write_video(
         path: must not exist unless `overwrite`; its folder must exist. A folder that holds other files than frames is
             never overwritten.
         frames: uint8 (F, H, W, 3), or an iterable of (H, W, 3), consumed one frame at a time (gif and webp keep all).
+            PNGs may have alpha, (H, W, 4).
         fps: frames per second, > 0.
         metadata: container tags, for mp4 and webm; mp4 keeps the common ones (title, comment, artist, ...) alone.
         times: when each frame is shown, seconds from 0, ascending, for a variable rate in mp4 and webm; `fps` is then
@@ -70,7 +71,7 @@ def write_video(
     rate = Fraction(fps).limit_denominator(100_000)
     assert sound is None or path.suffix.lower() == ".mp4", "only mp4 is written with sound"
     assert times is None or path.suffix.lower() in (".mp4", ".webm"), "only mp4 and webm have a variable rate"
-    frames = _checked(frames)
+    frames = _checked(frames, (3,) if path.suffix else (3, 4))
     content = _Content(frames, rate, metadata or {}, times, sound)
     target = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
     try:
@@ -143,13 +144,13 @@ def _move_into_place(source: Path, path: Path) -> None:
     os.replace(source, path)
 
 
-def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def _checked(frames: Iterable[np.ndarray], channels: tuple[int, ...]) -> Iterator[np.ndarray]:
     """The same frames, each checked; InputError when there is none."""
     shape = None
     for frame in frames:
         frame = np.asarray(frame)
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            raise InputError(f"a frame must be uint8 (H, W, 3), got {frame.dtype} {frame.shape}")
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] not in channels:
+            raise InputError(f"a frame must be uint8 (H, W, {channels[-1]}), got {frame.dtype} {frame.shape}")
         shape = shape or frame.shape
         if frame.shape != shape:
             raise InputError(f"all frames must have one size, got {shape} and {frame.shape}")

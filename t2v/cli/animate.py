@@ -1,0 +1,83 @@
+"""`t2v animate`: a still picture begins to move."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from t2v.cli import options
+from t2v.cli.filling import (
+    Destination,
+    FillRequest,
+    FrameGuidance,
+    Interpolation,
+    Method,
+    Output,
+    Seed,
+    TextGuidance,
+    check_alpha,
+    check_outputs,
+    parse_fps,
+)
+from t2v.errors import InputError
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def animate(
+    image: Annotated[str, typer.Argument(help="A picture, the first frame.")],
+    output: Output,
+    prompt: Annotated[str, typer.Argument(help="What the clip shows; may be left out.")] = "",
+    num_frames: Annotated[int | None, typer.Option(help="Frames, the picture included. [default: the model's]")] = None,
+    fps: Annotated[str | None, typer.Option(help="Frames per second. [default: the model's]")] = None,
+    seed: Seed = 0,
+    model: options.Model = None,
+    interpolation: Interpolation = None,
+    num_inference_steps: options.NumInferenceSteps = None,
+    sampler: options.Sampler = None,
+    frame_guidance: FrameGuidance = 1.0,
+    guidance_scale: TextGuidance = 2.0,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make a picture move, as in: t2v animate cat.png "a cat jumping" -o cat.mp4. Its first frame is the picture."""
+    from t2v.cli.progress import Reporter
+    from t2v.data.video_io import check_rate, read_picture
+    from t2v.pipelines.interpolation.inputs import picture_files
+
+    files = picture_files([image])
+    if len(files) > 1:
+        raise InputError(f"{image} stands for {len(files)} pictures, and one is animated: give one file")
+    if num_frames is not None and not 2 <= num_frames <= 10_000:
+        raise InputError(f"--num-frames must be from 2 to 10000, got {num_frames}")
+    rate = parse_fps(fps, "--fps")
+    check_outputs(output, overwrite)
+    picture = read_picture(files[0], keep_alpha=True)
+    check_alpha([picture], output)
+
+    from t2v.pipelines.interpolation.extension import continue_frames
+    from t2v.pipelines.interpolation.rate import OutputFrame
+
+    sampling = {
+        "prompt": prompt,
+        "seed": seed,
+        "num_inference_steps": num_inference_steps,
+        "sampler": sampler,
+        "frame_guidance": frame_guidance,
+        "guidance_scale": guidance_scale,
+    }
+    reporter = Reporter(quiet)
+    fill = FillRequest(Method.DIFFUSION, model, interpolation, device, dtype, sampling).load_network(reporter)
+    rate = rate or Fraction(fill.defaults.fps).limit_denominator(1001)
+    check_rate(output, rate)
+    count = (num_frames or fill.max_frames or fill.defaults.num_frames) - 1
+    with reporter.stage("making frames"):
+        fill.on_step = reporter.step
+        made = [OutputFrame(new, None) for new in continue_frames([picture], count, rate, fill)]
+        report = {"method": "diffusion", **fill.record(), "inputs": [image]}
+        Destination(output, rate, overwrite).write([OutputFrame(picture, 0), *made], report)
+    print(Path(output))

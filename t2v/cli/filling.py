@@ -1,0 +1,156 @@
+"""What `interpolate`, `extend` and `animate` share: how frames are made, and the report beside what is written."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from t2v.errors import InputError
+
+if TYPE_CHECKING:
+    from t2v.cli.progress import Reporter
+    from t2v.pipelines.interpolation.diffusion import DiffusionFill
+    from t2v.pipelines.interpolation.filling import Fill, Pictures
+    from t2v.pipelines.interpolation.rate import OutputFrame
+
+
+class Method(StrEnum):
+    """How frames are made; all but the first need no model."""
+
+    DIFFUSION = "diffusion"
+    CROSSFADE = "crossfade"
+    HOLD = "hold"
+    FLOW = "flow"
+
+
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="A .mp4, .webm, .gif, .webp, or no extension for a folder of PNGs.")
+]
+MethodOption = Annotated[Method, typer.Option(help="How frames are made; only diffusion needs a model.")]
+Interpolation = Annotated[
+    Path | None, typer.Option(help="Folder of interpolation weights. [default: the model's interpolation/]")
+]
+PromptOption = Annotated[str, typer.Option(help="What the clip shows; may be left out.")]
+Seed = Annotated[int, typer.Option(help="Of the noise that frames are made from.")]
+FrameGuidance = Annotated[float, typer.Option(help="How closely to follow the known frames; 1 is without guidance.")]
+TextGuidance = Annotated[float, typer.Option("--guidance-scale", help="How closely to follow the prompt.")]
+
+
+@dataclass(frozen=True)
+class FillRequest:
+    """How frames are made."""
+
+    method: Method
+    model: str | None
+    interpolation: Path | None
+    device: str | None
+    dtype: str | None
+    sampling: dict[str, Any]  # fields of FillSettings
+
+    def load(self, reporter: "Reporter") -> "tuple[Fill, dict[str, Any]]":
+        """The method, and what a report says of it.
+
+        Raises:
+            InputError: there are no weights for it, or they are broken; a setting is out of range.
+        """
+        if self.method is not Method.DIFFUSION:
+            from t2v.pipelines.interpolation.baselines import BASELINES
+
+            return BASELINES[self.method](), {"method": str(self.method)}
+        fill = self.load_network(reporter)
+        return fill, {"method": "diffusion", **fill.record()}
+
+    def load_network(self, reporter: "Reporter") -> "DiffusionFill":
+        """The network, whatever the method."""
+        from t2v.pipelines.interpolation.diffusion import FillSettings, find_interpolation, load_fill
+
+        settings = FillSettings(**{name: value for name, value in self.sampling.items() if value is not None})
+        model = self.model or "mini"
+        weights = None if self.interpolation is None else str(self.interpolation)
+        find_interpolation(model, weights)
+        with reporter.stage(f"loading {model}"):
+            return load_fill(model, self.device or "auto", self.dtype or "auto", weights, settings)
+
+
+def parse_fps(text: str | None, option: str) -> Fraction | None:
+    """Frames per second as people write them: 24, 23.976, 24000/1001."""
+    if text is None:
+        return None
+    try:
+        fps = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        fps = Fraction(0)
+    if not 0 < fps <= 1000:
+        raise InputError(f"{option} is a number above 0 and at most 1000, as in 24 or 24000/1001, got {text}")
+    return fps
+
+
+def report_path(output: Path) -> Path:
+    """The .json beside a file or folder."""
+    return output.with_suffix(".json")
+
+
+def check_outputs(output: Path, overwrite: bool) -> None:
+    """Raise InputError unless the output and its report can be written."""
+    from t2v.data.video_io import check_output
+
+    check_output(output, overwrite=overwrite)
+    if report_path(output).exists() and not overwrite:
+        raise InputError(f"{report_path(output)} exists; choose another --output or add --overwrite")
+
+
+def check_alpha(pictures: "list[Pictures]", output: Path) -> None:
+    """Raise InputError where pictures are transparent and the output cannot be."""
+    if output.suffix and any(picture.shape[2] == 4 for picture in pictures):
+        raise InputError(
+            f"the pictures are transparent, which {output.suffix} cannot be: write PNGs with -o {output.stem}"
+        )
+
+
+@dataclass(frozen=True)
+class Destination:
+    """What is written where."""
+
+    path: Path
+    fps: Fraction
+    overwrite: bool
+    audio_from: Path | None = None
+
+    def write(self, frames: "Iterable[OutputFrame]", report: dict[str, Any]) -> None:
+        """Write the frames, then the report with where each comes from; the video appears whole or not at all."""
+        import secrets
+        import shutil
+
+        from t2v.data.video_io import add_audio, write_video
+        from t2v.models.base import save_json
+
+        sources: list[int | None] = []
+        cuts: list[int] = []
+        pictures = self._noted(frames, sources, cuts)
+        part = self.path.with_name(f".{self.path.stem}-{secrets.token_hex(4)}{self.path.suffix}")
+        try:
+            write_video(part, pictures, self.fps)
+            if self.audio_from is not None:
+                add_audio(part, self.audio_from)
+            if self.path.is_dir():
+                shutil.rmtree(self.path)
+            part.replace(self.path)
+        finally:
+            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+        made = sum(source is None for source in sources)
+        facts = {"file": self.path.name, "fps": str(self.fps), "num_frames": len(sources), "num_made": made}
+        audio = "copied" if self.audio_from is not None else None
+        told = {**facts, "audio": audio, **report, "made_across_cuts": cuts, "sources": sources}
+        save_json(report_path(self.path), told)
+
+    @staticmethod
+    def _noted(frames: "Iterable[OutputFrame]", sources: list[int | None], cuts: list[int]) -> "Iterator[Pictures]":
+        for index, frame in enumerate(frames):
+            sources.append(frame.source)
+            if frame.at_cut:
+                cuts.append(index)
+            yield frame.picture

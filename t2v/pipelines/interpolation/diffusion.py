@@ -1,0 +1,225 @@
+"""Frames made by the interpolation network."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from t2v.diffusion.known_frames import put_back, two_scale_guidance
+from t2v.diffusion.noise import share_noise
+from t2v.diffusion.sampling import check_sampler, sample
+from t2v.diffusion.schedule import NoiseSchedule
+from t2v.errors import InputError
+from t2v.models.folder import Components, find_model, load_components
+from t2v.models.interpolation import frame_positions, load_interpolation, load_interpolation_config, network_input
+from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
+from t2v.pipelines.inspection import default_settings
+from t2v.pipelines.interpolation.baselines import Crossfade
+from t2v.pipelines.interpolation.colour import match_colours
+from t2v.pipelines.interpolation.filling import Pictures
+
+
+@dataclass(frozen=True)
+class FillSettings:
+    """How the network is sampled."""
+
+    prompt: str = ""
+    seed: int = 0
+    num_inference_steps: int | None = None  # None: the model's
+    sampler: str | None = None
+    frame_guidance: float = 1.0  # how closely to follow the known frames; 1 is without guidance
+    guidance_scale: float = 2.0  # how closely to follow the prompt, where there is one
+    size: tuple[int, int] | None = None  # (height, width) the network works at; None: the model's area
+
+    def __post_init__(self) -> None:
+        for name in ("frame_guidance", "guidance_scale"):
+            if not (math.isfinite(value := getattr(self, name)) and value >= 0):
+                raise InputError(f"{name} must be a number of at least 0, got {value}")
+        if self.num_inference_steps is not None and self.num_inference_steps < 1:
+            raise InputError(f"num_inference_steps must be at least 1, got {self.num_inference_steps}")
+        if self.sampler is not None:
+            check_sampler(self.sampler)
+
+
+def find_interpolation(model: str, interpolation: str | None) -> Path:
+    """The folder of the interpolation weights: the one that is named, or the model's own.
+
+    Raises:
+        InputError: there is none.
+    """
+    if interpolation is not None:
+        if not Path(interpolation).is_dir():
+            raise InputError(f"no interpolation weights at {interpolation}: give an interpolation/ folder")
+        return Path(interpolation)
+    folder = find_model(model) / "interpolation"
+    if not folder.is_dir():
+        raise InputError(
+            f"{model} has no interpolation weights: use --method crossfade, hold or flow, give --interpolation "
+            f"PATH, or train them with `t2v train interpolation --model {model} --data VIDEOS`"
+        )
+    return folder
+
+
+def load_fill(
+    name: str,
+    device: str = "auto",
+    dtype: str = "auto",
+    interpolation: str | None = None,
+    settings: FillSettings | None = None,
+) -> "DiffusionFill":
+    """Load the interpolation network of a model.
+
+    Args:
+        name: `mini`, a model folder with `interpolation/`, or a hub id.
+        device, dtype: as `t2v.load` takes them.
+        interpolation: folder of interpolation weights; None takes the model's own.
+
+    Raises:
+        InputError: no such model, or no interpolation weights, or broken ones.
+    """
+    folder, on = find_interpolation(name, interpolation), resolve_device(device)
+    components = load_components(name, None, resolve_dtype(dtype, on), on)
+    return DiffusionFill(components, folder, settings or FillSettings())
+
+
+class DiffusionFill:
+    """The interpolation network with its autoencoder and text encoder, as a way to make frames (`Fill`).
+
+    Each call draws its own noise: call i of a run uses seed + i.
+    """
+
+    def __init__(self, components: Components, folder: Path, settings: FillSettings) -> None:
+        config = load_interpolation_config(folder)
+        self.components, self.settings, self.folder = components, settings, folder
+        self.unet = load_interpolation(components.unet, folder).eval().requires_grad_(False)
+        self.autoencoder = components.autoencoder.eval().requires_grad_(False)
+        self.schedule = NoiseSchedule.from_config(components.scheduler)
+        motion, weight = self.unet.motion, self.unet.conv_in.weight
+        assert motion is not None
+        self.max_frames: int | None = motion.num_frames
+        self.min_frames = int(config.get("min_frames", 2))
+        self.fps_range = tuple(config.get("fps_range", (0.0, math.inf)))
+        self.shared_noise = motion.shared_noise
+        self.device, self.dtype = weight.device, weight.dtype
+        self.defaults = default_settings(components.path, self.unet.config, motion, self.autoencoder.config)
+        self.on_step: Callable[[int, int], None] = lambda done, total: None
+        self.num_calls = 0
+        with torch.inference_mode():
+            texts = [settings.prompt, ""] if settings.prompt.strip() else [""]
+            self._embeds = list(components.text_encoder.encode(texts).to(self.device).split(1))
+
+    def record(self) -> dict[str, Any]:
+        """How the frames are made, for a report."""
+        return {
+            "model": self.components.name,
+            "interpolation": str(self.folder.resolve()),
+            "device": str(self.device),
+            "dtype": dtype_name(self.dtype),
+            **asdict(self.settings),
+        }
+
+    @torch.inference_mode()
+    def __call__(self, known: Pictures, known_times: Sequence[float], times: Sequence[float], /) -> Pictures:
+        """Frames at `times` (see `Fill`). Alpha is cross-faded. Frame rates are told to the network as trained on."""
+        height, width = self._size(*known.shape[1:3])
+        pixels = _to_model_range(known[..., :3], self.device)
+        small = F.interpolate(pixels, (height, width), mode="bicubic", antialias=True).clamp(-1, 1)
+        more = _enough_times(known_times, times, self.min_frames)
+        latents = self._encode(small)
+        made_latents = self._sample(latents, known_times, more)
+        wanted = [more.index(time) for time in times]
+        made, returned = self._decode(made_latents[:, :, wanted]), self._decode(latents)
+        made = match_colours(made, times, small, returned, known_times)
+        made = F.interpolate(made, known.shape[1:3], mode="bicubic", antialias=True)
+        frames = made.clamp(-1, 1).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        if known.shape[-1] == 3:
+            return frames
+        alpha = Crossfade()(known[..., 3:], known_times, times)
+        return np.concatenate([frames, alpha], axis=-1)
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        """The size that the network works at: by default the area that the model was trained on, at any aspect."""
+        factor = self.autoencoder.downsample_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        if self.settings.size is not None:
+            wrong = [side for side in self.settings.size if side < factor or side % factor]
+            if wrong:
+                raise InputError(f"the size to work at must be multiples of {factor} pixels, got {wrong[0]}")
+            return self.settings.size
+        scale = math.sqrt(self.defaults.height * self.defaults.width / (height * width))
+        return tuple(max(factor, round(side * scale / factor) * factor) for side in (height, width))
+
+    def _encode(self, pictures: Tensor) -> Tensor:
+        """Scaled latents (1, C, K, h, w) fp32 of pictures (K, 3, H, W) from -1 to 1."""
+        mean = torch.cat([self.autoencoder.encode(part.to(self.dtype)).mean for part in pictures.split(_CHUNK)])
+        return (mean.float() * self.autoencoder.config.scaling_factor).transpose(0, 1)[None]
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """Pictures (F, 3, H, W) fp32 of latents (1, C, F, h, w)."""
+        z = (latents / self.autoencoder.config.scaling_factor).to(self.dtype)
+        video = self.autoencoder.decode(z, chunk_size=_CHUNK)[0].float()
+        if not torch.isfinite(video).all():
+            raise InputError(f"the model overflowed in {dtype_name(self.dtype)}: use --dtype fp32")
+        return video.transpose(0, 1)
+
+    def _sample(self, latents: Tensor, known_times: Sequence[float], times: Sequence[float]) -> Tensor:
+        """Latents (1, C, N, h, w) at `times`, given those of the known frames."""
+        everything = sorted([*known_times, *times])
+        known_places = [everything.index(time) for time in known_times]
+        shape = (1, latents.shape[1], len(everything), *latents.shape[3:])
+        known = torch.zeros(shape, device=self.device)
+        known[:, :, known_places] = latents
+        mask = torch.zeros(1, len(everything), device=self.device)
+        mask[:, known_places] = 1
+        fps, positions = frame_positions(torch.tensor([everything], device=self.device))
+        fps = fps.clamp(*self.fps_range)
+        generator = torch.Generator().manual_seed(self.settings.seed + self.num_calls)
+        self.num_calls += 1
+        noise = share_noise(torch.randn(shape, generator=generator), self.shared_noise).to(self.device)
+
+        def network(x: Tensor, timestep: Tensor, known: Tensor, mask: Tensor, embeds: Tensor, /) -> Tensor:
+            x = network_input(x, known, mask).to(self.dtype)
+            return self.unet(x, timestep, embeds, fps.expand(len(x)), positions.expand(len(x), -1)).float()
+
+        prompt_embeds, null_embeds = self._embeds[0], self._embeds[-1]
+        scales = self.settings.frame_guidance, self.settings.guidance_scale
+        denoiser = two_scale_guidance(network, known, mask, prompt_embeds, null_embeds, *scales)
+        denoiser = put_back(denoiser, self.schedule, known, mask)
+        out = sample(
+            self.settings.sampler or self.defaults.sampler,
+            denoiser,
+            self.schedule,
+            noise,
+            self.settings.num_inference_steps or self.defaults.num_inference_steps,
+            generator=generator,
+            shared_noise=self.shared_noise,
+            callback=lambda index, total, _: self.on_step(index + 1, total),
+        )
+        return out[:, :, [everything.index(time) for time in times]]
+
+
+_CHUNK = 8  # frames in the autoencoder at once
+
+
+def _to_model_range(pictures: Pictures, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.array(pictures)).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def _enough_times(known_times: Sequence[float], times: Sequence[float], least: int) -> list[float]:
+    """`times`, and more of them in the widest gaps until with the known ones they are as many as were trained on.
+
+    The additional frames are made and thrown away.
+    """
+    added = list(times)
+    while len(known_times) + len(added) < least:
+        everything = sorted([*known_times, *added])
+        gaps = [(after - before, before) for before, after in pairwise(everything)]
+        width, start = max(gaps)
+        added.append(start + width / 2)
+    return sorted(added)
