@@ -69,10 +69,9 @@ class InterpolationObjective:
         text_encoder = TextEncoder.from_pretrained(self.base)
         with torch.no_grad():
             self.null_embeds = text_encoder.encode([""]).to(context.device)
-        self.conditioning = CONDITIONINGS[config.data.conditioning](text_encoder, self.base, config.data, context)
-
         precision = PRECISIONS[config.mixed_precision]
         self.clips = ClipLatents(self.base, self.autoencoder, config.data, config.seed, precision, context)
+        self.conditioning = CONDITIONINGS[config.data.conditioning](text_encoder, self.base, self.clips)
         self.dataset = KnownClipBatches.of(self.clips.training)
         self.validation = KnownClipBatches.of(self.clips.validation)
 
