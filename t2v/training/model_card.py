@@ -12,7 +12,7 @@ import torch
 from t2v.training.config import TrainConfig, dump_config
 from t2v.training.run_folder import write_text
 
-PARTS = ("motion", "model")  # folders that a run exports
+PARTS = ("motion", "model", "interpolation")  # folders that a run exports
 CARD = "README.md"
 
 _WHAT = {
@@ -20,11 +20,15 @@ _WHAT = {
     "image": "A text-to-image model in the Stable Diffusion format, to be given motion by `t2v train temporal`.",
     "temporal": "Motion for a text-to-image model: temporal layers that were trained on videos, after Make-A-Video "
     "(arXiv 2209.14792).",
+    "interpolation": "A frame-interpolation network: it makes the frames between, before and after known ones, after "
+    "Make-A-Video (arXiv 2209.14792, section 3.3).",
 }
 _LOSSES = {
     "loss": "training loss, mean of the last steps logged",
     "validation_loss": "held-back data",
     "validation_loss_shuffled": "held-back clips with their frames shuffled: worse where motion was learned",
+    "validation_loss_endpoints": "held-back clips, made from their first and last frame",
+    "validation_loss_swapped": "the same from the frames of another clip: worse where the known frames are looked at",
     **{f"validation_loss_t{level}": f"held-back data, noise level {level + 1} of 5" for level in range(5)},
     "psnr": "reconstruction of held-back pictures, dB",
 }
@@ -85,6 +89,8 @@ def _use(folder: Path, config: TrainConfig) -> str:
         "autoencoder": f"t2v train image --model {folder / 'model'} --data PICTURES",
         "image": f"t2v train temporal --model {folder / 'model'} --data VIDEOS",
         "temporal": f't2v generate --model {_base(config)} --motion {folder / "motion"} "..."',
+        "interpolation": f"t2v interpolate a.png b.png -o clip.mp4 --model {_base(config)} --interpolation "
+        f"{folder / 'interpolation'}",
     }
     if (folder / "model" / "motion").is_dir():
         commands["temporal"] = f't2v generate --model {folder / "model"} "..."'
