@@ -45,7 +45,7 @@ Height = Annotated[int | None, typer.Option(help=f"Pixels. {_MODEL_DEFAULT}")]
 Width = Annotated[int | None, typer.Option(help=f"Pixels. {_MODEL_DEFAULT}")]
 NumInferenceSteps = Annotated[int | None, typer.Option(help=f"Denoising steps. {_MODEL_DEFAULT}")]
 Sampler = Annotated[
-    str | None, typer.Option(help=f"ddpm, ddim, euler, heun, dpmpp_2m, dpmpp_2m_karras. {_MODEL_DEFAULT}")
+    str | None, typer.Option(help=f"ddpm, ddim, euler, heun, dpmpp_2m, dpmpp_2m_karras, lcm. {_MODEL_DEFAULT}")
 ]
 GuidanceScale = Annotated[
     float | None, typer.Option(help=f"How closely to follow the text; 1 is without guidance. {_MODEL_DEFAULT}")

@@ -1,7 +1,7 @@
 """Sampling: from noise to a clean sample, by the name of a sampler.
 
 Every sampler is a pure function that yields one `Step` after another. To add one, write it beside its family
-(`ancestral.py`: the schedule's timesteps; `ode.py`: chosen noise levels) and name it below.
+(`ancestral.py`: the schedule's timesteps; `ode.py`: chosen noise levels; `consistency.py`) and name it below.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from t2v.diffusion.ancestral import ddim, ddpm
+from t2v.diffusion.consistency import lcm
 from t2v.diffusion.denoiser import Callback, Denoiser, Step
 from t2v.diffusion.levels import Levels, karras_levels, multistep_levels, sigma_levels
 from t2v.diffusion.noise import Generators
@@ -25,7 +26,7 @@ ODE_SAMPLERS: dict[str, tuple[OdeSampler, Callable[[NoiseSchedule, int], Levels]
     "dpmpp_2m": (dpmpp_2m, multistep_levels),
     "dpmpp_2m_karras": (dpmpp_2m, karras_levels),
 }
-SAMPLERS: tuple[str, ...] = ("ddpm", "ddim", *ODE_SAMPLERS)
+SAMPLERS: tuple[str, ...] = ("ddpm", "ddim", *ODE_SAMPLERS, "lcm")
 
 
 def check_sampler(name: str) -> None:
@@ -58,6 +59,8 @@ def sampling_steps(
 
     if name == "ddpm":
         return ddpm(precise, schedule, noise.to(dtype), num_inference_steps, generator, shared_noise)
+    if name == "lcm":
+        return lcm(precise, schedule, noise.to(dtype), num_inference_steps, generator, shared_noise)
     if name == "ddim":
         return ddim(precise, schedule, noise.to(dtype), num_inference_steps, generator, eta, shared_noise)
     solver, choose_levels = ODE_SAMPLERS[name]
@@ -84,7 +87,7 @@ def sample(
             the dtype of noise; the sampler's own arithmetic is fp32 or better.
         noise: standard normal (B, C, ...).
         num_inference_steps: 1 to schedule.num_train_timesteps.
-        generator: of the noise in ddpm, and in ddim with eta > 0: one, or one per batch item; drawn on the CPU.
+        generator: of the noise in ddpm and lcm, and in ddim with eta > 0: one, or one per batch item; drawn on the CPU.
         eta: 0 to 1, the share of fresh noise in ddim.
         shared_noise: share of the noise variance that the frames of a video have in common (`share_noise`); the caller
             draws the initial noise the same way.

@@ -136,6 +136,8 @@ def default_settings(
         options |= {"num_frames": motion.num_frames, "fps": motion.fps}
     if isinstance(motion, AnimateDiffConfig):
         options |= {"context_frames": motion.num_frames}
+        if motion.version == "LCM":
+            options |= {"sampler": "lcm", "num_inference_steps": 6, "guidance_scale": 2.0}
     file = path / GENERATION_CONFIG
     options |= load_json(file) if file.is_file() else {}
     return GenerationSettings(**GenerationSettings.check_options(options, str(file)))

@@ -12,6 +12,7 @@ from diffusers import (
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    LCMScheduler,
 )
 from diffusers.utils import logging
 
@@ -27,7 +28,9 @@ PEERS = {
     "heun": (HeunDiscreteScheduler, {}),
     "dpmpp_2m": (DPMSolverMultistepScheduler, {}),
     "dpmpp_2m_karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
+    "lcm": (LCMScheduler, {}),
 }
+DRAWING = ("ddpm", "ddim", "lcm")  # the peers take a generator
 STABLE_DIFFUSION = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False}
 logging.set_verbosity_error()
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -55,7 +58,7 @@ def peer_steps(name, config, noise, num_steps, monkeypatch, eta=0.0):
     scheduler_class, options = PEERS[name]
     scheduler = scheduler_class.from_config({**config, **options})
     scheduler.set_timesteps(num_steps)
-    if name in ("ddpm", "ddim"):
+    if name in DRAWING:
         options = {"generator": torch.Generator().manual_seed(3)} | ({"eta": eta} if name == "ddim" else {})
     else:
         scheduler.set_begin_index(0)
@@ -115,7 +118,7 @@ def test_sampler_agrees_with_diffusers(
         "set_alpha_to_one": bool(steps_offset),
     }
     dtype = torch.float32
-    if name not in ("ddpm", "ddim"):
+    if name not in DRAWING:
         # The peers hold x / alpha in fp32: at sigma / alpha = 4096 that rounding alone is 1e-3.
         dtype = torch.float64
     eta = 0.5 if name == "ddim" and steps_offset else 0.0
@@ -130,7 +133,7 @@ def test_sampler_agrees_with_diffusers_in_single_precision(name, prediction_type
     assert_agrees(name, config, make_noise(torch.float32), 20, monkeypatch)
 
 
-@pytest.mark.parametrize("name", ["ddpm", "ddim", "heun"])
+@pytest.mark.parametrize("name", ["ddpm", "ddim", "heun", "lcm"])
 def test_sampler_clips_the_clean_estimate_as_diffusers(name, monkeypatch):
     config = STABLE_DIFFUSION | {"clip_sample": True, "clip_sample_range": 0.5, "timestep_spacing": "leading"}
     assert_agrees(name, config, make_noise(torch.float32), 10, monkeypatch)
@@ -152,6 +155,11 @@ def test_euler_agrees_with_diffusers_flow_matching(spacing, shift, num_steps):
         torch.testing.assert_close(step.x, x, rtol=1e-5, atol=1e-5)
 
 
+def test_lcm_refuses_more_steps_than_were_distilled():
+    with pytest.raises(InputError, match="from 1 to 50 with sampler 'lcm'"):
+        sample("lcm", toy_network, NoiseSchedule(), make_noise(torch.float32), 51, generator=torch.Generator())
+
+
 def test_sample_refuses_an_unknown_sampler_and_lists_the_known():
     with pytest.raises(InputError, match="unknown sampler 'plms'; known are ddpm, ddim, euler, heun, dpmpp_2m"):
         sample("plms", toy_network, NoiseSchedule(), make_noise(torch.float32), 5)
@@ -163,6 +171,7 @@ def test_sample_refuses_an_unknown_sampler_and_lists_the_known():
         ("ddim", {"eta": 1.5}, "eta must be from 0 to 1"),
         ("euler", {"eta": 0.5}, "eta is an option of sampler 'ddim'"),
         ("ddpm", {}, "draws noise at every step"),
+        ("lcm", {}, "draws noise at every step"),
         ("ddim", {"eta": 0.5}, "draws noise at every step"),
     ],
 )
@@ -177,7 +186,7 @@ def test_sample_refuses_zero_steps(name):
         sample(name, toy_network, NoiseSchedule(), make_noise(torch.float32), 0, generator=torch.Generator())
 
 
-@pytest.mark.parametrize("name", ["ddpm", "ddim", "dpmpp_2m_karras"])
+@pytest.mark.parametrize("name", ["ddpm", "ddim", "dpmpp_2m_karras", "lcm"])
 def test_sample_refuses_a_flow_model_where_the_sampler_has_no_meaning(name):
     schedule = NoiseSchedule(prediction_type="flow")
     with pytest.raises(InputError, match="no meaning for a flow model; use 'euler'"):

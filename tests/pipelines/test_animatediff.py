@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import t2v
 from t2v.diffusion.guidance import batched_guidance
 from t2v.diffusion.sampling import sampling_steps
+from t2v.models.animatediff_files import write_original
 from tests.models.peers import PROMPT, relative
 from tests.models.test_animatediff import VERSIONS, make_adapter
 
@@ -123,3 +124,13 @@ def test_longer_videos_are_made_in_windows(sd1_folder, tmp_path):
     assert lengths == [16] * 3 + [40]
     assert (whole.frames != video.frames).any()
     assert pipe.memory(pipe.defaults).denoise == pipe.memory(replace(pipe.defaults, num_frames=40)).denoise
+
+
+def test_animate_lcm_has_its_sampler(sd1_folder, tmp_path):
+    make_adapter("v3").save_pretrained(tmp_path / "adapter")
+    write_original(tmp_path / "adapter", tmp_path / "mm.safetensors")
+    bare = {name: tensor for name, tensor in load_file(tmp_path / "mm.safetensors").items() if not name.endswith(".pe")}
+    save_file(bare, tmp_path / "lcm.safetensors")
+    pipe = t2v.load(str(sd1_folder), "cpu", "fp32", str(tmp_path / "lcm.safetensors"))
+    assert (pipe.defaults.sampler, pipe.defaults.num_inference_steps, pipe.defaults.guidance_scale) == ("lcm", 6, 2.0)
+    assert pipe(PROMPT, num_frames=2, height=16, width=16).frames.shape == (2, 16, 16, 3)
