@@ -105,6 +105,11 @@ def test_shipped_configs_load_and_differ_only_in_scale(stage: str, kind: str) ->
     assert config.model_dump()["model"] == other.model_dump()["model"]
 
 
+def test_overfit_lies_over_the_configuration_of_mini() -> None:
+    config = load_config("temporal", [CONFIGS / "cpu" / file for file in ("temporal.yaml", "overfit.yaml")])
+    assert config.max_steps == 200 and config.max_seconds is None
+
+
 @pytest.mark.parametrize("files", [["temporal.yaml"], ["temporal.yaml", "temporal_12gb.yaml"]])
 def test_shipped_configs_for_stable_diffusion_load(files: list[str]) -> None:
     config = load_config("temporal", [CONFIGS.parent / "sd15" / file for file in files])
