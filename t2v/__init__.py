@@ -3,7 +3,7 @@
     pipe = t2v.load("mini")
     pipe("a cat jumping on the beach", seed=0).save("cat.mp4")
 
-`load`, `TextToVideoPipeline` and `Video` are imported on first use, so `import t2v` stays free of torch.
+What is listed in `__all__` beyond the version is imported on first use, so `import t2v` stays free of torch.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 from t2v.errors import InputError
 
 if TYPE_CHECKING:
+    from t2v.pipelines.interpolation.diffusion import load_interpolation
     from t2v.pipelines.text_to_video import TextToVideoPipeline, load
     from t2v.pipelines.video import Video
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "TextToVideoPipeline", "Video", "__version__", "load"]
+__all__ = ["InputError", "TextToVideoPipeline", "Video", "__version__", "load", "load_interpolation"]
 
 _LAZY = {
     "TextToVideoPipeline": "t2v.pipelines.text_to_video",
     "Video": "t2v.pipelines.video",
     "load": "t2v.pipelines.text_to_video",
+    "load_interpolation": "t2v.pipelines.interpolation.diffusion",
 }
 
 

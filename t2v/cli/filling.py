@@ -66,14 +66,14 @@ class FillRequest:
 
     def load_network(self, reporter: "Reporter") -> "DiffusionFill":
         """The network, whatever the method."""
-        from t2v.pipelines.interpolation.diffusion import FillSettings, find_interpolation, load_fill
+        from t2v.pipelines.interpolation.diffusion import FillSettings, find_interpolation, load_interpolation
 
         settings = FillSettings(**{name: value for name, value in self.sampling.items() if value is not None})
         model = self.model or "mini"
         weights = None if self.interpolation is None else str(self.interpolation)
         find_interpolation(model, weights)
         with reporter.stage(f"loading {model}"):
-            return load_fill(model, self.device or "auto", self.dtype or "auto", weights, settings)
+            return load_interpolation(model, self.device or "auto", self.dtype or "auto", weights, settings)
 
 
 def parse_fps(text: str | None, option: str) -> Fraction | None:

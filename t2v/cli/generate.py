@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from t2v.cli import STARTED, options
+from t2v.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,7 @@ app = typer.Typer(add_completion=False)
 _MODEL_OPTIONS = ("motion", "motion_norm", "tokenizer", "loras")  # belong to a model: not kept with another
 NUM_PREVIEWS = 6
 PREVIEW_SIZE = 256  # pixels on the longer side, at most
+MAX_FACTOR = 100  # of --interpolate
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class _Show:
     preview: bool
     as_json: bool
     overwrite: bool
+    interpolate: int  # frames made of each one, by the interpolation network
 
 
 @app.command()
@@ -77,6 +80,7 @@ def generate(
     chunk_size: options.ChunkSize = None,
     context_frames: options.ContextFrames = None,
     context_overlap: options.ContextOverlap = None,
+    interpolate: options.Interpolate = None,
     preview: options.Preview = False,
     as_json: options.AsJson = False,
     overwrite: options.Overwrite = False,
@@ -116,13 +120,15 @@ def generate(
     networks = options.given(model=model, motion=motion, motion_norm=motion_norm, tokenizer=tokenizer)
     networks |= {"loras": tuple(lora)} if lora else {}
     source = _source(record, {**networks, **options.given(device=device, dtype=dtype)})
-    _run(jobs, source, settings, _Show(preview, as_json, overwrite), Reporter(quiet))
+    factor = record.get("interpolate", 1) if interpolate is None else interpolate
+    if not 1 <= factor <= MAX_FACTOR:
+        raise InputError(f"--interpolate must be a whole number from 1 to {MAX_FACTOR}, got {factor}")
+    _run(jobs, source, settings, _Show(preview, as_json, overwrite, factor), Reporter(quiet))
 
 
 def _prompts(prompt: str | None, prompts_file: Path | None, record: dict[str, Any]) -> list[str]:
     """The texts to make videos of: the prompt, a file of prompts, or the recorded one."""
     from t2v.cli.outputs import read_prompts
-    from t2v.errors import InputError
     from t2v.pipelines.settings import check_prompt
 
     if prompt is not None and prompts_file is not None:
@@ -150,13 +156,19 @@ def _run(jobs: "list[Job]", source: _Source, settings: "GenerationOptions", show
     from t2v.cli.progress import peak_memory
     from t2v.data.video_io import check_rate
 
+    if show.interpolate > 1:
+        from t2v.pipelines.interpolation.diffusion import find_interpolation
+
+        find_interpolation(source.model, None)
     pipe, seconds = _load(source, settings, reporter)
-    check_rate(jobs[0].path, settings.get("fps", pipe.defaults.fps))
+    check_rate(jobs[0].path, settings.get("fps", pipe.defaults.fps) * show.interpolate)
     started = STARTED
     for index, job in enumerate(jobs):
         count = f" ({index + 1}/{len(jobs)})" if len(jobs) > 1 else ""
         with reporter.stage(f"{job.prompt[:40]}{count}"):
             video = pipe(job.prompt, seed=job.seed, callback=_follow(job, reporter, show), **settings)
+            if show.interpolate > 1:
+                video = _multiplied(video, pipe, show.interpolate, reporter)
             seconds |= {**video.metadata["seconds"], "encode": _write(job, video, show)}
         seconds |= {"total": time.perf_counter() - started}
         result = {"path": str(job.path), **video.metadata, "seconds": seconds, "peak_memory_bytes": peak_memory()}
@@ -187,6 +199,20 @@ def _load(
         if source.weights_sha256 not in (None, pipe.weights_sha256):
             reporter.warn(f"the weights of {source.model} are not the recorded ones: the video will differ")
     return pipe, {"import": imported - STARTED, "load": time.perf_counter() - imported}
+
+
+def _multiplied(video: "Video", pipe: "TextToVideoPipeline", factor: int, reporter: "Reporter") -> "Video":
+    """The video with (F - 1) * factor + 1 frames; those it had stay as they are."""
+    from t2v.pipelines.interpolation.diffusion import DiffusionFill, FillSettings, find_interpolation
+    from t2v.pipelines.interpolation.rate import multiply
+    from t2v.pipelines.video import Video
+
+    started, made = time.perf_counter(), video.metadata
+    settings = FillSettings(prompt=made["prompt"], seed=made["seed"], size=video.frames.shape[1:3])
+    fill = DiffusionFill(pipe.components, find_interpolation(pipe.components.name, None), settings)
+    frames = multiply(video.frames, factor, fill, video.fps, reporter.step)
+    seconds = {**made["seconds"], "interpolate": time.perf_counter() - started}
+    return Video(frames, video.fps * factor, {**made, "interpolate": factor, "seconds": seconds})
 
 
 def _follow(job: "Job", reporter: "Reporter", show: _Show) -> "Callback":

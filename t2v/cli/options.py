@@ -69,6 +69,10 @@ ContextFrames = Annotated[
     typer.Option(help=f"Denoise longer videos in overlapping windows of so many frames. {_MODEL_DEFAULT}"),
 ]
 ContextOverlap = Annotated[int | None, typer.Option(help="Frames that neighbouring windows share. [default: 4]")]
+Interpolate = Annotated[
+    int | None,
+    typer.Option(help="So many times the frame rate, by the model's interpolation/: 5 makes 76 frames of 16."),
+]
 Preview = Annotated[
     bool, typer.Option("--preview/--no-preview", help="Write OUTPUT.preview.webp while the picture forms.")
 ]

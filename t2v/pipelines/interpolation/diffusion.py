@@ -18,7 +18,8 @@ from t2v.diffusion.sampling import check_sampler, sample
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
 from t2v.models.folder import Components, find_model, load_components
-from t2v.models.interpolation import frame_positions, load_interpolation, load_interpolation_config, network_input
+from t2v.models.interpolation import frame_positions, load_interpolation_config, network_input
+from t2v.models.interpolation import load_interpolation as load_network
 from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
 from t2v.pipelines.inspection import default_settings
 from t2v.pipelines.interpolation.baselines import Crossfade
@@ -67,7 +68,7 @@ def find_interpolation(model: str, interpolation: str | None) -> Path:
     return folder
 
 
-def load_fill(
+def load_interpolation(
     name: str,
     device: str = "auto",
     dtype: str = "auto",
@@ -98,7 +99,7 @@ class DiffusionFill:
     def __init__(self, components: Components, folder: Path, settings: FillSettings) -> None:
         config = load_interpolation_config(folder)
         self.components, self.settings, self.folder = components, settings, folder
-        self.unet = load_interpolation(components.unet, folder).eval().requires_grad_(False)
+        self.unet = load_network(components.unet, folder).eval().requires_grad_(False)
         self.autoencoder = components.autoencoder.eval().requires_grad_(False)
         self.schedule = NoiseSchedule.from_config(components.scheduler)
         motion, weight = self.unet.motion, self.unet.conv_in.weight
