@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from t2v.ops import library
 from t2v.ops.backend import runs_triton
 
-MAX_PLAIN_FRAMES = 32  # longer sequences over frames are left to the fused kernel on the CPU
+MAX_PLAIN_FRAMES = 32  # longer sequences over frames are left to the fused kernel in training on the CPU
+MAX_PORTION_FRAMES = 24  # longer ones are left to it in inference too
 CPU_PORTION = 512  # pixels times heads whose attention over frames stays in the second-level cache
 MAX_CUDA_HEADS = 65535  # the fused CUDA kernels number them with 16 bits
 KERNEL_FRAMES, KERNEL_HEAD_DIM = 128, 160  # what the kernel of attention over frames takes
@@ -140,7 +141,7 @@ def temporal_attention(
         out = _biased_attention(q, k, v, bias, _allowed_frames(mask, causal, q))
     elif f <= MAX_PLAIN_FRAMES and _records_gradients_on_cpu(q):
         out = _plain_attention(q, k, v)
-    elif f <= MAX_PLAIN_FRAMES and q.device.type == "cpu" and not torch.compiler.is_compiling():
+    elif f <= MAX_PORTION_FRAMES and q.device.type == "cpu" and not torch.compiler.is_compiling():
         return _attention_in_place(q, k, v).view(b, f, n, heads * d)
     else:
         out = _fused_attention(q, k, v, max_heads=MAX_CUDA_HEADS if q.is_cuda else n * heads)

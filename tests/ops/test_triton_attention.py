@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from t2v.ops import functional, library, reference
+from t2v.ops import functional, library, reference, use_backend
 from tests.ops.kernel_cases import DEVICE, DTYPES, check, kernels, randn
 
 # batch, frames, pixels (not a multiple of the tile), heads, head size
@@ -75,3 +75,14 @@ def test_operator_passes_opcheck() -> None:
     bias = randn(1, 3, 3, seed=3).requires_grad_()
     mask = torch.tensor([[True, False, True]], device=DEVICE)
     torch.library.opcheck(library.temporal_attention, (*inputs, bias, mask, True))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(DEVICE == "cpu", reason="needs CUDA, and 18 GB of it")
+def test_more_elements_than_an_int32_counts() -> None:
+    pixels = 2**31 // (16 * 8 * 40) + 1000
+    q, k, v = (torch.randn(1, 16, pixels, 8, 40, dtype=torch.bfloat16, device=DEVICE) for _ in range(3))
+    with use_backend("triton"):
+        got = functional.temporal_attention(q, k, v)[:, :, -50:]
+    expected = reference.temporal_attention(*(x[:, :, -50:].double() for x in (q, k, v)))
+    assert (got - expected).abs().max() < 0.02

@@ -8,17 +8,12 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class AttentionConfig:
-    """A tile of PX pixels by FP frames, a power of two; QR of its rows are queries at a time.
-
-    A head is taken in PARTS parts: all of W columns but the last, of LAST.
-    """
+    """A tile of PX pixels by FP frames, a power of two; QR of its rows are queries at a time, W columns of a head."""
 
     FP: int
     PX: int
     QR: int
     W: int
-    LAST: int
-    PARTS: int
     num_warps: int
 
     def options(self) -> dict[str, int]:
@@ -39,20 +34,12 @@ class AttentionConfig:
 def attention_config(num_frames: int, head_dim: int, backward: bool) -> AttentionConfig:
     """The tile for a length and a head size."""
     frames = 1 << (num_frames - 1).bit_length()
+    rows = max(frames, 32 if backward else 64)
     if backward:
-        pixels, rows, width = max(1, 32 // frames), 32 if frames <= 32 else 16, 32
-        num_warps = 4 if frames <= 64 else 8
+        queries, num_warps = (32 if rows == 32 else 16), (4 if rows <= 64 else 8)
     else:
-        pixels, rows, width, num_warps = max(1, 64 // frames), 64, *((64, 4) if frames <= 64 else (32, 8))
-    return AttentionConfig(frames, pixels, rows, *_parts(head_dim, width), num_warps)
-
-
-def _parts(head_dim: int, widest: int) -> tuple[int, int, int]:
-    """W, LAST and PARTS for a head: powers of two, at least 16."""
-    width = min(widest, max(16, 1 << (head_dim.bit_length() - 1)))
-    parts = -(-head_dim // width)
-    rest = head_dim - (parts - 1) * width
-    return width, max(16, 1 << (rest - 1).bit_length()), parts
+        queries, num_warps = 64, (4 if rows == 64 else 8)
+    return AttentionConfig(frames, rows // frames, queries, 16 if head_dim <= 16 else 32, num_warps)
 
 
 NORM_OPTIONS = {"BC": 64, "num_warps": 4}  # 64 channels divide every width of Stable Diffusion

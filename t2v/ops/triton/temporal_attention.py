@@ -3,8 +3,8 @@
 One program takes every frame of a few pixels and one head, so each tensor is read from memory once and the softmax
 needs no second pass; neighbouring programs take the heads of the same pixels, whose bytes are neighbours. Its tile has
 R = PX * FP rows, row = pixel * FP + frame, and scores between pixels are masked: the matrix units have time to spare,
-memory has none. Queries are taken R or QR rows at a time, and a head in parts, 40 = 32 + 16 with 8 masked, 160 = 64 +
-64 + 32: no padding to a power of two, and few registers.
+memory has none. Queries are taken QR rows at a time, and a head in parts of W columns, the last one masked: 160 is
+five times 32, not padded to 256. Parts of one width share their registers for addresses; of two they spill.
 """
 
 import torch
@@ -26,30 +26,29 @@ def _place(tile, start, ROWS: tl.constexpr, FP: tl.constexpr, PX: tl.constexpr, 
 
 
 @triton.jit
-def _columns(valid, PART: tl.constexpr, W: tl.constexpr, LAST: tl.constexpr, PARTS: tl.constexpr, D: tl.constexpr):
+def _columns(valid, PART: tl.constexpr, W: tl.constexpr, D: tl.constexpr):
     """Columns of a part of a head, and which elements are inside."""
-    column = PART * W + tl.arange(0, LAST if PART == PARTS - 1 else W)
+    column = PART * W + tl.arange(0, W)
     inside = valid[:, None]
-    if PART == PARTS - 1 and PART * W + LAST > D:
+    if PART * W + W > D:
         inside = inside & (column < D)[None, :]
     return column[None, :], inside
 
 
 @triton.jit
 def _load(
-    x, offsets, valid, PART: tl.constexpr, W: tl.constexpr, LAST: tl.constexpr, PARTS: tl.constexpr, D: tl.constexpr
+    x, offsets, valid, PART: tl.constexpr, W: tl.constexpr, D: tl.constexpr
 ):  # fmt: skip
-    column, inside = _columns(valid, PART, W, LAST, PARTS, D)
+    column, inside = _columns(valid, PART, W, D)
     return tl.load(x + offsets[:, None] + column, mask=inside, other=0.0)
 
 
 @triton.jit
 def _store_product(
-    x, offsets, valid, a, b, PART: tl.constexpr, W: tl.constexpr, LAST: tl.constexpr, PARTS: tl.constexpr,
-    D: tl.constexpr,
+    x, offsets, valid, a, b, PART: tl.constexpr, W: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
     """x = a b."""
-    column, inside = _columns(valid, PART, W, LAST, PARTS, D)
+    column, inside = _columns(valid, PART, W, D)
     product = tl.dot(a, b, input_precision="ieee")
     tl.store(x + offsets[:, None] + column, product.to(x.dtype.element_ty), mask=inside)
 
@@ -57,13 +56,13 @@ def _store_product(
 @triton.jit
 def _products(
     x, offsets_x, valid_x, y, offsets_y, valid_y, M: tl.constexpr, R: tl.constexpr, W: tl.constexpr,
-    LAST: tl.constexpr, PARTS: tl.constexpr, D: tl.constexpr,
+    D: tl.constexpr,
 ):  # fmt: skip
     """x y^T, (M, R), summed over the parts of a head."""
     product = tl.zeros((M, R), tl.float32)
-    for i in tl.static_range(PARTS):
-        part = tl.trans(_load(y, offsets_y, valid_y, i, W, LAST, PARTS, D))
-        product = tl.dot(_load(x, offsets_x, valid_x, i, W, LAST, PARTS, D), part, product, input_precision="ieee")
+    for i in tl.static_range((D + W - 1) // W):
+        part = tl.trans(_load(y, offsets_y, valid_y, i, W, D))
+        product = tl.dot(_load(x, offsets_x, valid_x, i, W, D), part, product, input_precision="ieee")
     return product
 
 
@@ -89,8 +88,8 @@ def _exp(scores, shift):
 @triton.jit
 def forward_kernel(
     q, k, v, bias, mask, out, B, F, N, scale,
-    HEADS: tl.constexpr, D: tl.constexpr, ROW: tl.constexpr, HEAD: tl.constexpr, W: tl.constexpr, LAST: tl.constexpr,
-    PARTS: tl.constexpr, FP: tl.constexpr, PX: tl.constexpr, QR: tl.constexpr, CAUSAL: tl.constexpr,
+    HEADS: tl.constexpr, D: tl.constexpr, ROW: tl.constexpr, HEAD: tl.constexpr, W: tl.constexpr,
+    FP: tl.constexpr, PX: tl.constexpr, QR: tl.constexpr, CAUSAL: tl.constexpr,
     BIAS: tl.constexpr, MASK: tl.constexpr,
 ):  # fmt: skip
     """q, k, v: rows of ROW elements, HEAD from head to head; out: rows of HEADS * D."""
@@ -100,8 +99,8 @@ def forward_kernel(
     frame_q, pixel_q, valid_q, place_q = _place(tile, start, QR, FP, PX, F, N)
     frame_k, pixel_k, valid_k, place_k = _place(tile, 0, R, FP, PX, F, N)
     queries, keys = place_q * ROW + head * HEAD, place_k * ROW + head * HEAD
-    part = _load(v, keys, valid_k, 0, W, LAST, PARTS, D)  # on its way while the scores are made
-    scores = _products(q, queries, valid_q, k, keys, valid_k, QR, R, W, LAST, PARTS, D) * scale
+    part = _load(v, keys, valid_k, 0, W, D)  # on its way while the scores are made
+    scores = _products(q, queries, valid_q, k, keys, valid_k, QR, R, W, D) * scale
     scores = _restrict(
         scores, bias, mask, head, tile // tl.cdiv(N, PX), frame_q[:, None], pixel_q[:, None], frame_k[None, :],
         pixel_k[None, :], F, N, CAUSAL, BIAS, MASK,
@@ -110,17 +109,17 @@ def forward_kernel(
     total = tl.sum(weights, 1)
     weights = (weights / tl.where(total > 0, total, 1.0)[:, None]).to(part.dtype)
     outputs = place_q * (HEADS * D) + head * D
-    _store_product(out, outputs, valid_q, weights, part, 0, W, LAST, PARTS, D)
-    for i in tl.static_range(1, PARTS):
-        part_i = _load(v, keys, valid_k, i, W, LAST, PARTS, D)
-        _store_product(out, outputs, valid_q, weights, part_i, i, W, LAST, PARTS, D)
+    _store_product(out, outputs, valid_q, weights, part, 0, W, D)
+    for i in tl.static_range(1, (D + W - 1) // W):
+        part_i = _load(v, keys, valid_k, i, W, D)
+        _store_product(out, outputs, valid_q, weights, part_i, i, W, D)
 
 
 @triton.jit
 def backward_kernel(
     q, k, v, bias, mask, grad, grad_q, grad_k, grad_v, grad_bias, rows, B, F, N, scale, stride,
-    HEADS: tl.constexpr, D: tl.constexpr, ROW: tl.constexpr, HEAD: tl.constexpr, W: tl.constexpr, LAST: tl.constexpr,
-    PARTS: tl.constexpr, FP: tl.constexpr, PX: tl.constexpr, QR: tl.constexpr, CAUSAL: tl.constexpr,
+    HEADS: tl.constexpr, D: tl.constexpr, ROW: tl.constexpr, HEAD: tl.constexpr, W: tl.constexpr,
+    FP: tl.constexpr, PX: tl.constexpr, QR: tl.constexpr, CAUSAL: tl.constexpr,
     BIAS: tl.constexpr, MASK: tl.constexpr,
 ):  # fmt: skip
     """grad, grad_q, grad_k, grad_v: rows of HEADS * D; grad_bias: (programs, HEADS, F, F), zero at first; rows: (2, B,
@@ -138,7 +137,7 @@ def backward_kernel(
         for start in range(0, R, QR):  # some queries, all keys
             frame_i, pixel_i, valid_i, place_i = _place(tile, start, QR, FP, PX, F, N)
             inputs_i, outputs_i = place_i * ROW + head * HEAD, place_i * (HEADS * D) + head * D
-            scores = _products(q, inputs_i, valid_i, k, inputs, valid_r, QR, R, W, LAST, PARTS, D) * scale
+            scores = _products(q, inputs_i, valid_i, k, inputs, valid_r, QR, R, W, D) * scale
             scores = _restrict(
                 scores, bias, mask, head, batch, frame_i[:, None], pixel_i[:, None], frame_r[None, :],
                 pixel_r[None, :], F, N, CAUSAL, BIAS, MASK,
@@ -147,7 +146,7 @@ def backward_kernel(
             total = tl.sum(_exp(scores, highest[:, None]), 1)
             log_total = tl.where(total > 0, highest + tl.log(tl.where(total > 0, total, 1.0)), 0.0)
             weights = _exp(scores, log_total[:, None])
-            grad_weights = _products(grad, outputs_i, valid_i, v, inputs, valid_r, QR, R, W, LAST, PARTS, D)
+            grad_weights = _products(grad, outputs_i, valid_i, v, inputs, valid_r, QR, R, W, D)
             sum_i = tl.sum(weights * grad_weights, 1)
             grad_scores = weights * (grad_weights - sum_i[:, None])
             tl.store(rows + place_i * HEADS + head, log_total, mask=valid_i)
@@ -164,29 +163,29 @@ def backward_kernel(
                 known = (i < F)[:, None] & (j < F)[None, :]
                 tl.store(slots, tl.load(slots, mask=known, other=0.0) + share, mask=known)
             scaled = (grad_scores * scale).to(v.dtype.element_ty)
-            for part in tl.static_range(PARTS):
-                keys = _load(k, inputs, valid_r, part, W, LAST, PARTS, D)
-                _store_product(grad_q, outputs_i, valid_i, scaled, keys, part, W, LAST, PARTS, D)
+            for part in tl.static_range((D + W - 1) // W):
+                keys = _load(k, inputs, valid_r, part, W, D)
+                _store_product(grad_q, outputs_i, valid_i, scaled, keys, part, W, D)
         tl.debug_barrier()  # a thread reads next what another has written
         log_total_r = tl.load(rows + place_r * HEADS + head, mask=valid_r, other=0.0)
         sum_r = tl.load(sums + place_r * HEADS + head, mask=valid_r, other=0.0)
         for start in range(0, R, QR):  # some keys, all queries
             frame_j, pixel_j, valid_j, place_j = _place(tile, start, QR, FP, PX, F, N)
             inputs_j, outputs_j = place_j * ROW + head * HEAD, place_j * (HEADS * D) + head * D
-            scores_t = _products(k, inputs_j, valid_j, q, inputs, valid_r, QR, R, W, LAST, PARTS, D) * scale
+            scores_t = _products(k, inputs_j, valid_j, q, inputs, valid_r, QR, R, W, D) * scale
             scores_t = _restrict(
                 scores_t, bias, mask, head, batch, frame_r[None, :], pixel_r[None, :], frame_j[:, None],
                 pixel_j[:, None], F, N, CAUSAL, BIAS, MASK,
             )  # fmt: skip
             weights_t = _exp(scores_t, log_total_r[None, :])
-            grad_weights_t = _products(v, inputs_j, valid_j, grad, outputs, valid_r, QR, R, W, LAST, PARTS, D)
+            grad_weights_t = _products(v, inputs_j, valid_j, grad, outputs, valid_r, QR, R, W, D)
             scaled_t = (weights_t * (grad_weights_t - sum_r[None, :]) * scale).to(v.dtype.element_ty)
             weights_t = weights_t.to(v.dtype.element_ty)
-            for part in tl.static_range(PARTS):
-                grads = _load(grad, outputs, valid_r, part, W, LAST, PARTS, D)
-                _store_product(grad_v, outputs_j, valid_j, weights_t, grads, part, W, LAST, PARTS, D)
-                queries = _load(q, inputs, valid_r, part, W, LAST, PARTS, D)
-                _store_product(grad_k, outputs_j, valid_j, scaled_t, queries, part, W, LAST, PARTS, D)
+            for part in tl.static_range((D + W - 1) // W):
+                grads = _load(grad, outputs, valid_r, part, W, D)
+                _store_product(grad_v, outputs_j, valid_j, weights_t, grads, part, W, D)
+                queries = _load(q, inputs, valid_r, part, W, D)
+                _store_product(grad_k, outputs_j, valid_j, scaled_t, queries, part, W, D)
 
 
 def _rows(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[list[torch.Tensor], int, int]:
