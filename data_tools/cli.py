@@ -151,6 +151,63 @@ def filter_(
 
 
 @app.command()
+def shards(
+    manifest: Manifest,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("shards"),
+    max_clips: Annotated[int, typer.Option(help="Clips in a shard, at most.")] = 1000,
+    max_megabytes: Annotated[float, typer.Option(help="Size of a shard, at most.")] = 1000.0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Pack clips into tar files in the layout of WebDataset, with an index."""
+    from data_tools.shards import ShardOptions, write_shards
+    from t2v.data.manifest import read_manifest
+
+    settings = ShardOptions(max_clips, max_megabytes)
+    settings.check()
+    folder = manifest if manifest.is_dir() else manifest.parent
+    index = write_shards(read_manifest(manifest), folder, output, settings, overwrite)
+    print(f"{output}: {index['num_clips']} clips in {len(index['shards'])} shards")
+
+
+@app.command()
+def report(
+    manifest: Manifest,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Page to write (.html).")] = Path("report.html"),
+    kept: Annotated[int, typer.Option(help="Previews of clips that are kept.")] = 60,
+    per_reason: Annotated[int, typer.Option(help="Previews of filtered clips for each reason.")] = 8,
+    overwrite: Overwrite = False,
+) -> None:
+    """One self-contained page: moving previews, histograms of the scores, what was left out and why."""
+    from data_tools.report import ReportOptions, write_report
+    from t2v.data.manifest import read_manifest
+    from t2v.data.video_io import check_parent
+
+    check_parent(output)
+    if output.exists() and not overwrite:
+        raise InputError(f"{output} exists; choose another --output or add --overwrite")
+    folder = manifest if manifest.is_dir() else manifest.parent
+    write_report(read_manifest(manifest), folder, output, ReportOptions(kept, per_reason), str(manifest))
+    print(output)
+
+
+@app.command()
+@takes_run_options
+def run(
+    config: Annotated[Path, typer.Argument(help="YAML: source, output, and settings of the stages.")],
+    *,
+    options: "RunOptions",
+) -> None:
+    """All of it: probe, split, score, filter, cut, shards and report, decoding as little as possible."""
+    from data_tools.extras import need_curate
+
+    need_curate()
+    from data_tools.curate import curate, read_config
+
+    if folder := curate(read_config(config), options):
+        print(folder)
+
+
+@app.command()
 def stats(manifest: Manifest) -> None:
     """Clips, hours, reasons, and the spread of every score."""
     from data_tools.stats import outcome_lines, score_lines
