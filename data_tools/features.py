@@ -51,7 +51,7 @@ class FrameFeatures:
         if self._last_gray is not None and self._last_small is not None:
             change = cv2.norm(gray, self._last_gray, cv2.NORM_L1) / gray.size / 255
             if change > 0:
-                vectors = self._flow.calc(self._last_small, small, None)  # type: ignore[call-overload]
+                vectors = self._flow.calc(self._last_small, small, None)
                 flow = float(cv2.magnitude(vectors[..., 0], vectors[..., 1]).mean()) / _FLOW_SIZE[0]
         self._last_gray, self._last_small = gray, small
         return change, flow
