@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 if TYPE_CHECKING:
     from t2v.training.config import TrainConfig
 
-SAMPLES = {"autoencoder": "pictures", "image": "pictures", "temporal": "clips"}
+PICTURE_STAGES = ("autoencoder", "image")  # the others learn from clips
 
 
 def speaks() -> bool:
@@ -44,7 +44,7 @@ class Display:
 
 def summary(stage: str, values: dict[str, Any]) -> str:
     """The figures of a log entry that a person watches."""
-    rate = f"{values['samples_per_s']:.3g} {SAMPLES[stage]}/s"
+    rate = f"{values['samples_per_s']:.3g} {'pictures' if stage in PICTURE_STAGES else 'clips'}/s"
     return f"loss {values['loss']:.4f}, {rate}, {values['data_wait']:.0%} data wait, {values['memory_gb']:.1f} GB"
 
 

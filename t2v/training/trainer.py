@@ -133,13 +133,19 @@ class Trainer:
         """Train to the end, or until asked to stop; either way a checkpoint and the exported model are written.
 
         Raises:
-            InputError: the loss is not finite, or the disk is full.
+            InputError: the loss is not finite, the GPU's memory or the disk is full.
         """
         if self.config.compile:
             self._warm_up()
         self._started = time.perf_counter()
         self._pace.start()
-        with self.folder.guarded(), self._signals(), contextlib.closing(self._batches()) as batches, self._tracked():
+        with (
+            self.folder.guarded(),
+            self._memory_explained(),
+            self._signals(),
+            self._tracked(),
+            contextlib.closing(self._batches()) as batches,
+        ):
             while not self._is_over():
                 self.step(batches)
                 self.on_step(self.global_step, self.progress(self.global_step))
@@ -240,6 +246,17 @@ class Trainer:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def _memory_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"out of GPU memory with batch_size={self.config.batch_size}: lower it and raise "
+                "gradient_accumulation_steps in its place, set model.gradient_checkpointing=true or "
+                "optim.optimizer=adamw_8bit, or spread the model with configs/accelerate/fsdp2.yaml"
+            ) from error
 
     @contextlib.contextmanager
     def _tracked(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Tiny data sets and configurations of every stage."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,16 +89,14 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def configure(
-    tmp_path: Path, stills: Path, clips: Path, tiny_image_model: Path, tiny_model: Path
-) -> Callable[..., TrainConfig]:
-    """`configure(stage, "key=value", ...)`: a configuration that runs in a second; its run folder is tmp_path/run."""
+@pytest.fixture(scope="session")
+def configure_in(stills: Path, clips: Path, tiny_image_model: Path, tiny_model: Path) -> Callable[..., TrainConfig]:
+    """`configure_in(folder, stage, "key=value", ...)`: a run that takes a second, in folder/run."""
 
-    def make(stage: str, *overrides: str) -> TrainConfig:
+    def make(folder: Path, stage: str, *overrides: str) -> TrainConfig:
         base = tiny_model if stage == "interpolation" else tiny_image_model
         options = {
-            "output_dir": str(tmp_path / "run"),
+            "output_dir": str(folder / "run"),
             "data.path": str(clips if stage in ("temporal", "interpolation") else stills),
             "model.base": None if stage == "autoencoder" else str(base),
             **COMMON,
@@ -106,3 +105,9 @@ def configure(
         return load_config(stage, overrides=overrides, options=options)
 
     return make
+
+
+@pytest.fixture
+def configure(tmp_path: Path, configure_in: Callable[..., TrainConfig]) -> Callable[..., TrainConfig]:
+    """`configure(stage, "key=value", ...)`: a run that takes a second, in tmp_path/run."""
+    return partial(configure_in, tmp_path)

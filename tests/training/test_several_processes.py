@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -19,17 +20,23 @@ from t2v.training.objectives import build_objective
 from t2v.training.trainer import Trainer
 from tests.training.measured_runs import draws, gradients, in_double
 
-Configure = Callable[..., TrainConfig]
 ROOT = Path(__file__).parents[2]
 FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 PLAIN = ("optim.max_grad_norm=null", "batch_size=2", "trackers=[]", "save_every=100", "validation.prompts=[]")
-
-
-def torchrun(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a module in two processes of this machine."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", *arguments]
-    settings = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=ROOT, env=settings | environment, capture_output=True, text=True, timeout=300)
+TWICE = "gradient_accumulation_steps=2"
+# one encoding for all: the fp32 latents of a clip depend, in their last bits, on what is encoded beside it
+CACHED = "data.cache_latents=true"
+TEMPORAL: dict[str, Any] = {"stage": "temporal"}
+RUNS: list[dict[str, Any]] = [
+    {"name": "temporal-ddp", **TEMPORAL, "what": "gradients", "options": (TWICE, CACHED)},
+    {"name": "temporal-fsdp", **TEMPORAL, "what": "gradients", "options": (TWICE, CACHED), "environment": FSDP2},
+    {"name": "image-ddp", "stage": "image", "what": "gradients", "options": (TWICE,)},
+    {"name": "ddp", **TEMPORAL, "what": "train", "folder": "ddp"},
+    {"name": "fsdp", **TEMPORAL, "what": "train", "folder": "fsdp", "environment": FSDP2},
+    {"name": "fsdp-again", **TEMPORAL, "what": "load", "folder": "fsdp", "environment": FSDP2, "resume": "auto"},
+    {"name": "fsdp-to-ddp", **TEMPORAL, "what": "load", "folder": "fsdp", "resume": "auto"},
+    {"name": "stopped", **TEMPORAL, "what": "train", "folder": "stopped", "environment": FSDP2, "interrupted": [1, 3]},
+]
 
 
 class Results:
@@ -45,20 +52,24 @@ class Results:
         return load_file(self.folder / f"{name}.safetensors")
 
 
-@pytest.fixture
-def two_processes(tmp_path: Path, configure: Configure) -> Callable[[list[dict[str, Any]]], Results]:
-    def run(runs: list[dict[str, Any]]) -> Results:
-        for entry in runs:
-            entry["config"] = str(tmp_path / f"{entry['name']}.yaml")
-            Path(entry["config"]).write_text(dump_config(configure(entry["stage"], *PLAIN, *entry.pop("options", ()))))
-        (tmp_path / "runs.json").write_text(json.dumps(runs))
-        result = torchrun(["tests.training.measured_runs", str(tmp_path), str(tmp_path / "runs.json")])
-        assert result.returncode == 0, result.stderr[:6000]
-        found = Results(tmp_path)
-        assert all(fact["processes"] == 2 for entry in runs for fact in found.facts(entry["name"]))
-        return found
-
-    return run
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory, configure_in: Callable[..., TrainConfig]) -> Results:
+    """All runs, one after another, in the same two processes."""
+    folder = tmp_path_factory.mktemp("processes")
+    for entry in RUNS:
+        entry["config"] = str(folder / f"{entry['name']}.yaml")
+        place = f"output_dir={folder / entry.get('folder', 'run')}"
+        config = configure_in(folder, entry["stage"], *PLAIN, place, *entry.get("options", ()))
+        Path(entry["config"]).write_text(dump_config(config))
+    (folder / "runs.json").write_text(json.dumps(RUNS))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    command += ["tests.training.measured_runs", str(folder), str(folder / "runs.json")]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[:6000]
+    results = Results(folder)
+    assert all(fact["processes"] == 2 for entry in RUNS for fact in results.facts(entry["name"]))
+    return results
 
 
 def relative_error(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
@@ -67,58 +78,60 @@ def relative_error(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
     return (difference / sum(float(tensor.double().square().sum()) for tensor in theirs.values())) ** 0.5
 
 
-def test_two_processes_have_the_gradients_of_one_with_the_doubled_batch(
-    two_processes: Callable[..., Results], configure: Configure, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["temporal-ddp", "temporal-fsdp", "image-ddp"])
+def test_two_processes_have_the_gradients_of_one_with_the_whole_batch(
+    name: str, found: Results, configure_in: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer_module, "build_objective", lambda *arguments: in_double(build_objective(*arguments)))
-    # one encoding for all: the fp32 latents of a clip depend, in their last bits, on what is encoded beside it
-    cached = "data.cache_latents=true"
-    options = ("gradient_accumulation_steps=2", cached)
-    twice = {"stage": "temporal", "what": "gradients", "options": options}
-    runs: list[dict[str, Any]] = [
-        {"name": "temporal-twice", **twice},
-        {"name": "temporal-fsdp-twice", **twice, "environment": FSDP2},
-        {"name": "image", "stage": "image", "what": "gradients"},
-    ]
-    found = two_processes(runs)
-    for entry in runs:
-        stage, batch, more = entry["stage"], 4, ()
-        if stage == "temporal":
-            batch, more = 8, (cached,)
-        alone = Trainer(configure(stage, *PLAIN, f"batch_size={batch}", *more))
-        drawn = draws(alone, 16 // batch)
-        shares = [fact["draws"] for fact in found.facts(entry["name"])]
-        assert not {*map(tuple, shares[0])} & {*map(tuple, shares[1])}
-        assert sorted(map(tuple, shares[0] + shares[1])) == sorted(drawn)
-        assert relative_error(found.tensors(entry["name"]), gradients(alone)) < 1e-12, entry["name"]
+    monkeypatch.setattr(trainer_module, "build_objective", lambda *given: in_double(build_objective(*given)))
+    stage = name.partition("-")[0]
+    cached = (CACHED,) if stage == "temporal" else ()
+    alone = Trainer(configure_in(found.folder, stage, *PLAIN, "batch_size=8", *cached))
+    shares = [{*map(tuple, fact["draws"])} for fact in found.facts(name)]
+    assert not shares[0] & shares[1]
+    assert shares[0] | shares[1] == {*draws(alone, 2)}
+    assert relative_error(found.tensors(name), gradients(alone)) < 1e-12
 
 
-def test_what_two_processes_saved_loads_on_one_and_on_two(
-    two_processes: Callable[..., Results], configure: Configure, tmp_path: Path
-) -> None:
-    def step(name: str, what: str, environment: dict[str, str], folder: str, **more: Any) -> dict[str, Any]:
-        options = (f"output_dir={tmp_path / folder}",)
-        return {"name": name, "stage": "temporal", "what": what, "environment": environment, "options": options, **more}
-
-    found = two_processes(
-        [
-            step("ddp", "train", {}, "ddp"),
-            step("fsdp", "train", FSDP2, "fsdp"),
-            step("fsdp-again", "load", FSDP2, "fsdp", resume="auto"),
-            step("fsdp-to-ddp", "load", {}, "fsdp", resume="auto"),
-            step("stopped", "train", FSDP2, "stopped", interrupted=[1, 3]),
-        ]
-    )
+@pytest.mark.parametrize("name", ["fsdp-again", "fsdp-to-ddp"])
+def test_what_two_processes_saved_loads_on_two(name: str, found: Results) -> None:
+    kinds = {"fsdp": "DTensor", "fsdp-again": "DTensor", "fsdp-to-ddp": "Parameter"}
+    assert all(found.facts(run)[1]["kind"] == kind for run, kind in kinds.items())
     saved = found.tensors("fsdp")
-    assert found.facts("fsdp")[1]["kind"] == "DTensor" and found.facts("fsdp-to-ddp")[1]["kind"] == "Parameter"
-    for name in ("fsdp-again", "fsdp-to-ddp"):
-        assert all(torch.equal(tensor, saved[key]) for key, tensor in found.tensors(name).items())
-        assert [fact["started_at"] for fact in found.facts(name)] == [16, 16]  # 4 steps of 2 x 2 samples
-    alone = Trainer(configure("temporal", *PLAIN, f"output_dir={tmp_path / 'fsdp'}", "max_steps=6"), resume="auto")
+    assert all(torch.equal(tensor, saved[key]) for key, tensor in found.tensors(name).items())
+    assert [fact["started_at"] for fact in found.facts(name)] == [16, 16]  # 4 steps of 2 x 2 samples
+    assert relative_error(found.tensors("ddp"), saved) < 1e-4
+
+
+def test_what_two_processes_saved_goes_on_in_one(found: Results, configure_in: Callable[..., TrainConfig]) -> None:
+    saved = found.tensors("fsdp")
+    options = (f"output_dir={found.folder / 'fsdp'}", "max_steps=6")
+    alone = Trainer(configure_in(found.folder, "temporal", *PLAIN, *options), resume="auto")
     assert all(torch.equal(parameter, saved[name]) for name, parameter in alone.parameters.items())
     assert (alone.global_step, alone.samples_seen) == (4, 16)
-    assert alone.run() == "finished" and alone.samples_seen == 20
-    assert relative_error(found.tensors("ddp"), saved) < 1e-4
+    assert alone.run() == "finished" and (alone.global_step, alone.samples_seen) == (6, 20)
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_step(found: Results) -> None:
     assert [fact["outcome"] for fact in found.facts("stopped")] == ["stopped", "stopped"]
     assert [fact["global_step"] for fact in found.facts("stopped")] == [3, 3]
-    assert [path.name for path in (tmp_path / "stopped" / "checkpoints").iterdir()] == ["step-00000003"]
+    assert [path.name for path in (found.folder / "stopped" / "checkpoints").iterdir()] == ["step-00000003"]
+
+
+@pytest.mark.parametrize("name", ["one_gpu", "ddp", "fsdp2", "cpu"])
+def test_accelerate_reads_the_launch_files(name: str) -> None:
+    config = load_config_from_file(str(ROOT / "configs" / "accelerate" / f"{name}.yaml"))
+    assert config.num_processes == (1 if name == "one_gpu" else 2)
+    assert (config.fsdp_config or {}).get("fsdp_version") == (2 if name == "fsdp2" else None)
+
+
+@pytest.mark.slow
+def test_accelerate_launches_two_processes_on_a_cpu(configure: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(dump_config(configure("autoencoder", "max_steps=2", "data.num_validation=2")))
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "configs/accelerate/cpu.yaml", "-m"]
+    command += ["t2v", "train", "autoencoder", "--config", str(tmp_path / "c.yaml")]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.splitlines() == [str(tmp_path / "run")]  # one process speaks
+    starts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert [start["processes"] for start in starts] == [2]

@@ -146,6 +146,16 @@ def test_run_stops_when_the_loss_is_not_finite(configure: Configure) -> None:
         Trainer(config).run()
 
 
+def test_run_says_what_to_do_when_the_memory_is_full(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trainer = Trainer(configure("image"))
+    monkeypatch.setattr(trainer.objective, "loss", fail)
+    with pytest.raises(InputError, match=r"batch_size=3.*gradient_accumulation_steps"):
+        trainer.run()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
 @pytest.mark.parametrize(("override", "message"), [("device=cuda", "CUDA"), ("mixed_precision=fp16", "fp16")])
 def test_trainer_refuses_what_the_machine_lacks(configure: Configure, override: str, message: str) -> None:
