@@ -70,9 +70,8 @@ def _read(path: Path) -> _Weights:
 
 
 def _convert_single_file(source: Path, weights: _Weights, target: Path, tokenizer: str | None) -> None:
-    tokenizer_folder = find_tokenizer(source, tokenizer)
     checkpoint = from_ldm(weights.tensors, weights.metadata, source)
-    words = load_model_tokenizer(source, tokenizer_folder, checkpoint.parts["unet"].config)
+    words = load_model_tokenizer(source, find_tokenizer(source, tokenizer), checkpoint.parts["unet"].config)
     write_whole(target, lambda folder: write_folder(checkpoint, folder, words))
 
 

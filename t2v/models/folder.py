@@ -20,12 +20,12 @@ from t2v.models.checkpoint import STEMS, model_index, read_folder
 from t2v.models.inflate import save_motion
 from t2v.models.lora_file import parse_lora, read_lora
 from t2v.models.motion import read_motion, use_motion
-from t2v.models.single_file import read_single_file
+from t2v.models.single_file import check_single_file, read_single_file
 from t2v.models.text_encoder import EOS_TOKEN, TextEncoder, load_tokenizer
 from t2v.models.unet import VideoUNet
 
 ZOO = Path(__file__).parents[1] / "zoo"
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")  # OWNER/NAME, or OWNER/NAME@REVISION
 TOKENIZER_FILES = ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
 CONFIG_PATTERNS = ["model_index.json", "vocabulary.json", "*/*.json", "*/*.txt", "motion/*.safetensors"]
 
@@ -162,8 +162,11 @@ def _download(name: str) -> Path:
 
 
 def _snapshot(name: str, patterns: list[str]) -> Path:
+    """Files of a hub id, OWNER/NAME or OWNER/NAME@REVISION; with HF_HUB_OFFLINE=1 those in the cache."""
+    repository, _, revision = name.partition("@")
+    options = {"revision": revision} if revision else {}
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
+        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=patterns, **options))
     except Exception as error:  # the HTTP library, and with it the errors, depends on the version of the hub client
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
@@ -194,10 +197,12 @@ def load_components(
         InputError: anything that is missing (which file is said), broken, not supported or not fitting.
     """
     path = find_source(name)
+    if path.is_file():
+        check_single_file(path)
     motion_path = find_motion(path, motion)
-    source = None if motion_path is None else read_motion(motion_path)
     tokenizer_folder = find_tokenizer(path, tokenizer)
     checkpoint = read_single_file(path) if path.is_file() else read_folder(path)
+    source = None if motion_path is None else read_motion(motion_path)
     words = load_model_tokenizer(path, tokenizer_folder, checkpoint.parts["unet"].config)
     files = [path] if path.is_file() else _weight_files(path)
     vocabulary = _load_vocabulary(path / "vocabulary.json")

@@ -66,6 +66,12 @@ def read_configs(shapes: Shapes, metadata: Mapping[str, str], path: str | Path) 
     return {**configs, "scheduler": _scheduler(metadata, unet["use_linear_projection"])}
 
 
+def check_single_file(path: str | Path) -> None:
+    """Raise InputError for what `read_single_file` would refuse by the header, without reading the weights."""
+    header = load_header(path)
+    read_configs(header.shapes, header.metadata, path)
+
+
 def _check_parts(parts: Mapping[str, Any]) -> None:
     lacking = [] if parts["vae"] else ["autoencoder"]
     lacking += [] if parts["clip"] or parts["open_clip"] else ["text encoder"]
@@ -204,6 +210,11 @@ def _complete(checkpoint: Checkpoint, what: str) -> None:
 def write_single_file(checkpoint: Checkpoint, path: str | Path) -> None:
     """Write a single file that tools for the LDM layout open; weights keep their type, to the bit."""
     configs = {name: part.config for name, part in checkpoint.parts.items()} | {"scheduler": checkpoint.scheduler}
+    save_state_dict(path, to_ldm(checkpoint), metadata={"configs": json.dumps(configs)})
+
+
+def to_ldm(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """The tensors of a single file."""
     unet, vae, text = (checkpoint.parts[name] for name in ("unet", "vae", "text_encoder"))
     config = VideoUNetConfig.from_dict(unet.config)
     tensors = {UNET + name: tensor for name, tensor in rename(unet.weights, unet_modules(config)).items()}
@@ -216,8 +227,7 @@ def write_single_file(checkpoint: Checkpoint, path: str | Path) -> None:
         layers = text.config["num_hidden_layers"]
         words = rename(_join_projections(words), open_clip_modules(layers))
     prefix = OPEN_CLIP if config.use_linear_projection else CLIP
-    tensors |= {prefix + name: tensor for name, tensor in words.items()}
-    save_state_dict(path, tensors, metadata={"configs": json.dumps(configs)})
+    return tensors | {prefix + name: tensor for name, tensor in words.items()}
 
 
 def _join_projections(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

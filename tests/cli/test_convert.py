@@ -99,7 +99,6 @@ def garbage(path: Path) -> None:
 )
 def test_what_cannot_be_converted_is_one_line(t2v_command, tmp_path, write, target, message):
     (tmp_path / "there").mkdir()
-    (tmp_path / "tokenizer").mkdir()
     (tmp_path / "there.safetensors").touch()
     if write is not None:
         write(tmp_path / "source.safetensors")

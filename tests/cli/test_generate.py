@@ -95,6 +95,21 @@ def test_generate_from_a_single_file_makes_the_video_of_its_folder(t2v_command, 
         assert Path("a", name).read_bytes() == Path("b", name).read_bytes() == Path("c", name).read_bytes()
 
 
+def test_generate_says_what_a_file_of_another_family_is(t2v_command, tmp_path):
+    from safetensors.torch import save_file
+
+    files = {
+        "xl": ("conditioner.embedders.0.transformer.x", "a Stable Diffusion XL checkpoint"),
+        "mm": ("down_blocks.0.motion_modules.0.temporal_transformer.norm.weight", "AnimateDiff file"),
+        "lora": ("lora_unet_x.lora_down.weight", "give it with --lora"),
+    }
+    for name, (key, message) in files.items():
+        save_file({key: torch.zeros(1)}, f"{name}.safetensors")
+        done = t2v_command("generate", PROMPT, "--model", f"{name}.safetensors")
+        assert done.code == 2 and message in done.err and done.err.count("\n") == 1
+    assert tree(tmp_path) == {f"{name}.safetensors" for name in files}
+
+
 def test_generate_merges_loras_and_repeats_them(t2v_command, tiny_model, tmp_path):
     from safetensors.torch import save_file
 

@@ -273,6 +273,19 @@ def test_hub_models_are_downloaded_as_safetensors_alone(model, tmp_path, monkeyp
     assert not set(unwanted) & set(downloaded)
 
 
+def test_a_revision_of_a_hub_model_can_be_named(model, tmp_path, monkeypatch):
+    asked = []
+
+    def snapshot_download(name, allow_patterns, revision=None):
+        asked.append((name, revision))
+        return str(model)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    shutil.copytree(model / "motion", tmp_path / "motion")
+    load_components("someone/model@1a2b3c", tokenizer="someone/words", motion=str(tmp_path / "motion"))
+    assert set(asked) == {("someone/model", "1a2b3c"), ("someone/words", None)}
+
+
 def test_hub_failure_is_one_line(monkeypatch):
     def snapshot_download(name, allow_patterns):
         raise OSError("no route to host\nand a long story")
