@@ -1,6 +1,6 @@
 """Opening what a data path holds: the clips that can be read, and the files that cannot."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,6 +35,7 @@ def find_clips(
     max_clips: int | None = None,
     timeout: float = 120.0,
     index_file: Path | None = None,
+    on_opened: Callable[[int], None] = lambda count: None,
 ) -> Found:
     """The clips below `path` (see `find_sources`), in a fixed order, and the files that cannot be read.
 
@@ -43,6 +44,7 @@ def find_clips(
     Args:
         timeout: seconds after which a file that does not open is given up.
         index_file: keeps what the files taught, for the next time.
+        on_opened: told now and then how many files there are so far.
 
     Raises:
         InputError: no such folder, or no readable video there.
@@ -55,6 +57,7 @@ def find_clips(
             (found.clips if isinstance(result, Clip) else found.skipped).append(result)  # type: ignore[arg-type]
             if len(found.clips) == max_clips:
                 break
+        on_opened(len(found.clips) + len(found.skipped))
     indices.close()
     if not found.clips:
         skipped = found.skipped

@@ -13,6 +13,7 @@ CLIP_SUFFIXES = (
     *(".mp4", ".mkv", ".webm", ".mov", ".avi", ".gif", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts"),
     *(".flv", ".wmv", ".3gp", ".ogv", ".vob", ".y4m"),
 )
+_SHARD_ENDINGS = (".tar", ".tar.gz", ".tgz")  # those that are compressed are refused with the reason
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def find_sources(path: str | Path) -> Iterator[Source | Skipped]:
     path = Path(path)
     if (path / MANIFEST_NAME).is_file() or path.suffix in (".parquet", ".jsonl"):
         yield from _from_manifest(path)
-    elif path.is_file() and path.suffix == ".tar":
+    elif path.is_file() and path.name.lower().endswith(_SHARD_ENDINGS):
         yield from _from_shard(path, path.parent)
     elif path.is_dir():
         yield from _from_tree(path, path)
@@ -76,7 +77,7 @@ def _from_tree(folder: Path, root: Path) -> Iterator[Source | Skipped]:
         if entry.is_dir():
             if not (entry.is_symlink() and folder.resolve().is_relative_to(entry.resolve())):  # no endless loop
                 yield from _from_tree(entry, root)
-        elif entry.suffix.lower() == ".tar":
+        elif entry.name.lower().endswith(_SHARD_ENDINGS):
             yield from _from_shard(entry, root)
         elif _files([entry], CLIP_SUFFIXES):
             yield Source(entry, _identity(entry, root, [entry]), _text_beside(entry))

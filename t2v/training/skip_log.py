@@ -97,7 +97,8 @@ class SkipLog:
         if len(broken) > self.max_bad_share * self.num_files:
             raise InputError(
                 f"data: {len(broken)} of {self.num_files} files cannot be read, more than data.max_bad_share="
-                f"{self.max_bad_share:g} allows; {self.path} lists them, the first: {broken[0].reason}"
+                f"{self.max_bad_share:g} allows: remove them or raise it; {self.path} lists them, the first: "
+                f"{broken[0].reason}"
             )
 
 

@@ -20,7 +20,7 @@ from t2v.data.search import find_clips
 from t2v.data.transforms import cover_size, cut
 from t2v.data.video_io import EncodeOptions, write_video
 from t2v.training.config import ClipsConfig
-from t2v.training.objectives.clip_batches import ClipBatches, ClipSet, pixel_reader
+from t2v.training.objectives.clip_batches import ClipBatches, ClipSet, PixelReader
 from t2v.training.sampler import Position
 from tests.benchmarks.registry import Case, benchmark
 
@@ -106,7 +106,7 @@ def _load(clips: list[Clip], positions: list[Position], workers: int, decoding: 
 
 
 def _dataset(clips: list[Clip], decoding: Decoding) -> ClipBatches:
-    return ClipBatches(ClipSet(clips, [SIZE], [0] * len(clips)), CONFIG, 0, pixel_reader(decoding, timeout=60.0))
+    return ClipBatches(ClipSet(clips, [SIZE], [0] * len(clips)), CONFIG, 0, PixelReader(decoding, timeout=60.0))
 
 
 def _unchanged(batch: object) -> object:

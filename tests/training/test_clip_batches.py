@@ -13,7 +13,7 @@ from t2v.data.search import find_clips
 from t2v.data.video_io import FrameIndex, IndexedVideo, UndecodableFrame, VideoInfo
 from t2v.errors import InputError
 from t2v.training.config import ClipsConfig
-from t2v.training.objectives.clip_batches import ClipBatches, ClipSet, ReadFrames, curriculum_fps, pixel_reader
+from t2v.training.objectives.clip_batches import ClipBatches, ClipSet, PixelReader, ReadFrames, curriculum_fps
 from t2v.training.sampler import Position
 from t2v.training.skip_log import BadFile, BrokenFrames
 
@@ -155,7 +155,7 @@ def test_batch_says_when_nothing_can_be_read() -> None:
 
 def test_batch_says_when_a_decoder_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Clip, "read", lambda *arguments: time.sleep(3))
-    batch = batches(FOUR, pixel_reader(Decoding(), timeout=0.2)).__getitems__(positions(2))
+    batch = batches(FOUR, PixelReader(Decoding(), timeout=0.2)).__getitems__(positions(2))
     assert "a: no answer of the decoder in 0.2 s" in batch["unreadable"]
     assert batch["skipped"][0].path == "a" and batch["skipped"][0].frame is None
 
@@ -167,7 +167,7 @@ def test_batches_are_the_same_in_worker_processes(clips: Path, tmp_path: Path) -
     found = find_clips(clips, Decoding()).clips
     results = []
     for workers in (0, 2):
-        dataset = batches(found, pixel_reader(Decoding(), 60.0), config)
+        dataset = batches(found, PixelReader(Decoding(), 60.0), config)
         sampler = [positions(12, 6)[i : i + 3] for i in range(0, 12, 3)]
         loader: DataLoader[dict[str, Tensor]] = DataLoader(
             dataset,  # type: ignore[arg-type]

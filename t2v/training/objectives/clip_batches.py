@@ -1,6 +1,7 @@
 """Batches of clips: which moment of which clip a sample shows, read in a worker process of the data loader."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from t2v.data.clips import Clip, Decoding, Window
-from t2v.data.timeout import Unresponsive, within
+from t2v.data.timeout import Unresponsive, ending_when_stuck, within
 from t2v.errors import InputError
 from t2v.training.config import ClipsConfig
 from t2v.training.objectives.base import Batch
@@ -68,14 +69,19 @@ class Sample(NamedTuple):
 ReadFrames = Callable[[Clip, np.ndarray, Window], dict[str, Tensor]]
 
 
-def pixel_reader(decoding: Decoding, timeout: float) -> ReadFrames:
-    """Reads `pixels`, uint8 (F, h, w, 3), from the video's file; a file that does not answer raises Unresponsive."""
+@dataclass(frozen=True)
+class PixelReader:
+    """Reads `pixels`, uint8 (F, h, w, 3), from the video's file; raises Unresponsive where that does not answer."""
 
-    def read(clip: Clip, places: np.ndarray, window: Window) -> dict[str, Tensor]:
-        pixels = within(timeout, lambda: clip.read(places, window, decoding), clip.path)
+    decoding: Decoding
+    timeout: float  # seconds
+
+    def __call__(self, clip: Clip, places: np.ndarray, window: Window) -> dict[str, Tensor]:
+        # decord has been seen to hang with the interpreter's lock in its hand, where no thread can tell of it
+        watched = ending_when_stuck(self.timeout + 30) if self.decoding.decoder == "decord" else nullcontext()
+        with watched:
+            pixels = within(self.timeout, lambda: clip.read(places, window, self.decoding), clip.path)
         return {"pixels": torch.from_numpy(pixels)}
-
-    return read
 
 
 @dataclass

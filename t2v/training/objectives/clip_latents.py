@@ -1,5 +1,6 @@
 """The clips of the temporal stage, as latents: which files, what is wrong with the others, and the encoding."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ from t2v.training.clip_cache import ClipCache
 from t2v.training.config import ClipsConfig
 from t2v.training.latent_cache import LatentMoments, cache_key, encode, note_tenths
 from t2v.training.objectives.base import Batch, Context
-from t2v.training.objectives.clip_batches import ClipBatches, ClipSet, Size, pixel_reader
+from t2v.training.objectives.clip_batches import ClipBatches, ClipSet, PixelReader, ReadFrames, Size
 from t2v.training.randomness import normal
 from t2v.training.skip_log import BadFile, BrokenFrames, SkipLog
+
+_MAX_ELONGATION = 8.0  # longer pictures would be enlarged beyond all measure before most of them is cut away
 
 
 class ClipLatents:
@@ -42,13 +45,14 @@ class ClipLatents:
         self.decoding = Decoding(config.decoder, config.sequence_fps)
         self.cache_dir = Path(config.cache_dir) if config.cache_dir is not None else context.output_dir / "cache"
         self.skip_log = SkipLog(context.output_dir / "skipped.jsonl", config.max_bad_share)
-        clips = self._clips()
+        clips = self._clips(context.note)
         training, validation = hold_back(len(clips), config.num_validation)
         sets = [self._in_buckets([clips[i] for i in training], base), self._square([clips[i] for i in validation])]
         broken = BrokenFrames(file for file in self.skip_log.read() if file.is_broken)
-        read = pixel_reader(self.decoding, config.read_timeout)
+        read: ReadFrames = PixelReader(self.decoding, config.read_timeout)
         if config.cache_latents:
-            cache = ClipCache(self.cache_dir / f"latents-{cache_key(base, (), {})}", self.decoding, config.read_timeout)
+            key = cache_key(base, (), {"precision": str(precision)})
+            cache = ClipCache(self.cache_dir / f"latents-{key}", self.decoding, config.read_timeout)
             sets = self._fill(cache, sets, broken, context)
             read = cache.read
         self.training = ClipBatches(sets[0], config, seed, read, broken)
@@ -95,15 +99,19 @@ class ClipLatents:
 
     # ------------------------------------------------------------ which clips
 
-    def _clips(self) -> list[Clip]:
+    def _clips(self, note: Callable[[str], None]) -> list[Clip]:
         """The clips that `num_frames` different frames can be drawn from at a wanted rate; the log of the others."""
         data = self.config
         if data.path is None:
             raise InputError("data.path is not set: give the folder of videos with --data")
         self.cache_dir.mkdir(parents=True, exist_ok=True)
-        index_file = self.cache_dir / "indices.parquet"
         found = find_clips(
-            data.path, self.decoding, max_clips=data.max_samples, timeout=data.read_timeout, index_file=index_file
+            data.path,
+            self.decoding,
+            max_clips=data.max_samples,
+            timeout=data.read_timeout,
+            index_file=self.cache_dir / "indices.parquet",
+            on_opened=lambda count: note(f"{count} clips found"),
         )
         bad = [BadFile(str(file.path), file.reason) for file in found.skipped]
         clips = []
@@ -186,4 +194,6 @@ def _misfit(clip: Clip, config: ClipsConfig) -> str | None:
         return f"{clip.path} is too short: {frames}, evenly spaced in time, are not in its {len(clip.frames)}"
     if low > config.fps_range[1] or high < config.fps_range[0]:
         return f"{clip.path} has {frames} at {low:.3g} to {high:.3g} fps only, outside data.fps_range"
+    if not 1 / _MAX_ELONGATION <= clip.aspect <= _MAX_ELONGATION:
+        return f"{clip.path} is {clip.video.info.width}x{clip.video.info.height}, too long and thin to be cut from"
     return None
