@@ -83,3 +83,24 @@ def test_evaluate_sheet_refuses(t2v_command, tiny_model, options, message):
     done = t2v_command("evaluate", "sheet", *options, "--model", tiny_model, "--quiet")
     assert done.code == 2
     assert message in done.err and done.err.count("\n") == 1
+
+
+def test_evaluate_interpolation_measures_the_network_and_the_baselines(t2v_command, tiny_model, world, tmp_path):
+    from t2v.models.folder import load_components
+    from t2v.models.interpolation import save_interpolation, widen
+
+    options = ("evaluate", "interpolation", "--data", world / "clips", "--sprites", world / "sprites", "-o", "r.json")
+    small = ("--num-clips", 2, "--num-frames", 4, "--model", tiny_model, "--quiet")
+    done = t2v_command(*options, *small)
+    assert done.code == 2 and "has no interpolation weights" in done.err and not list(tmp_path.iterdir())
+    save_interpolation(widen(load_components(str(tiny_model)).unet), tmp_path / "interpolation")
+    sampling = ("--interpolation", "interpolation", "--num-inference-steps", 1, "--methods", "diffusion,crossfade,hold")
+    done = t2v_command(*options, *small, *sampling)
+    assert (done.code, done.err) == (0, "") and done.out.splitlines()[-1] == "r.json"
+    report = json.loads((tmp_path / "r.json").read_text())
+    (line, *_), names = report["clips"], {"diffusion", "crossfade", "hold", "autoencoder"}
+    assert line["methods"].keys() == names and report["clips"][1]["methods"].keys() == names | {"swapped"}
+    assert report["protocol"]["methods"]["diffusion"]["num_inference_steps"] == 1 and report["gates"]
+    assert report["frame_rates"]["displacement"]["mean"].keys() >= {"4.0", "24.0"}
+    done = t2v_command(*options, "--methods", "magic", "--overwrite")
+    assert done.code == 2 and "unknown method 'magic'" in done.err

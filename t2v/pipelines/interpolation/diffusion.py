@@ -137,13 +137,18 @@ class DiffusionFill:
         made_latents = self._sample(latents, known_times, more)
         wanted = [more.index(time) for time in times]
         made, returned = self._decode(made_latents[:, :, wanted]), self._decode(latents)
-        made = match_colours(made, times, small, returned, known_times)
-        made = F.interpolate(made, known.shape[1:3], mode="bicubic", antialias=True)
-        frames = made.clamp(-1, 1).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        frames = _to_pictures(match_colours(made, times, small, returned, known_times), known.shape[1:3])
         if known.shape[-1] == 3:
             return frames
         alpha = Crossfade()(known[..., 3:], known_times, times)
         return np.concatenate([frames, alpha], axis=-1)
+
+    @torch.inference_mode()
+    def round_trip(self, pictures: Pictures, /) -> Pictures:
+        """Pictures (F, H, W, 3) as the autoencoder gives them back: what no frame made here can be better than."""
+        pixels = _to_model_range(pictures, self.device)
+        small = F.interpolate(pixels, self._size(*pictures.shape[1:3]), mode="bicubic", antialias=True).clamp(-1, 1)
+        return _to_pictures(self._decode(self._encode(small)), pictures.shape[1:3])
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
         """The size that the network works at: by default the area that the model was trained on, at any aspect."""
@@ -210,6 +215,12 @@ _CHUNK = 8  # frames in the autoencoder at once
 
 def _to_model_range(pictures: Pictures, device: torch.device) -> Tensor:
     return torch.from_numpy(np.array(pictures)).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def _to_pictures(frames: Tensor, size: Sequence[int]) -> Pictures:
+    """Frames (N, 3, h, w) from -1 to 1 as uint8 (N, *size, 3)."""
+    frames = F.interpolate(frames, tuple(size), mode="bicubic", antialias=True).clamp(-1, 1)
+    return frames.add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def _enough_times(known_times: Sequence[float], times: Sequence[float], least: int) -> list[float]:

@@ -1,0 +1,51 @@
+"""How near made frames are to the true ones: pixels in, numbers out."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Frames = NDArray[np.uint8]
+
+
+def psnr(frames: Frames, truth: Frames) -> float:
+    """Mean over frames of the peak signal-to-noise ratio in dB, at most 60: uint8 (F, H, W, 3), both."""
+    errors = np.square(frames.astype(np.float64) - truth).mean((1, 2, 3))
+    return float(np.minimum(60.0, 10 * np.log10(255**2 / np.maximum(errors, 1e-9))).mean())
+
+
+def sharpness(frames: Frames) -> float:
+    """Mean squared Laplacian of the brightness of frames (F, H, W, 3)."""
+    grey = frames.astype(np.float64).mean(-1)
+    middle = grey[:, 1:-1, 1:-1]
+    laplacian = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * middle
+    return float(np.square(laplacian).mean())
+
+
+def flows(frames: Frames) -> NDArray[np.float32] | None:
+    """Optical flow between neighbouring frames by Farneback's method: (F-1, H, W, 2) pixels; None without OpenCV."""
+    try:
+        import cv2
+    except ImportError:
+        return None
+    opencv: Any = cv2
+    grey = [opencv.cvtColor(np.ascontiguousarray(frame), opencv.COLOR_RGB2GRAY) for frame in frames]
+    return np.stack([opencv.calcOpticalFlowFarneback(*pair, None, 0.5, 3, 15, 3, 5, 1.2, 0) for pair in pairwise(grey)])
+
+
+def flow_error(frames: Frames, truth: Frames) -> float:
+    """tOF: mean absolute difference of the optical flows of two clips (arXiv 1811.09393); NaN without OpenCV."""
+    own, true = flows(frames), flows(truth)
+    return float("nan") if own is None or true is None else float(np.abs(own - true).mean())
+
+
+def bootstrap_mean(values: NDArray[np.float64], seed: int = 0, draws: int = 2000) -> dict[str, float | int | None]:
+    """Mean of values (N,) with a 95% interval by resampling; NaN values are left out."""
+    values = np.asarray(values, np.float64)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return {"mean": None, "low": None, "high": None, "n": 0}
+    chosen = np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
+    low, high = np.percentile(values[chosen].mean(1), [2.5, 97.5])
+    return {"mean": float(values.mean()), "low": float(low), "high": float(high), "n": len(values)}

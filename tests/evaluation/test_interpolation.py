@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from t2v.evaluation.frame_metrics import bootstrap_mean, flow_error, psnr, sharpness
+from t2v.evaluation.interpolation import InterpolationRequest, evaluate_interpolation
+from t2v.evaluation.interpolation_gates import gates
+from t2v.evaluation.labelled_clips import ActorPictures, labelled_clips
+from t2v.pipelines.interpolation.baselines import Crossfade, Hold
+
+
+class Oracle:
+    """Knows the clips: what a perfect method would make."""
+
+    max_frames: int | None = None
+
+    def __init__(self, clips, num_frames: int, fps: float) -> None:
+        self.clips = [clip.read(num_frames, fps)[0] for clip in clips]
+        self.fps = fps
+
+    def __call__(self, known, known_times, times, /):
+        first = round(known_times[0] * self.fps)
+        mine = next(clip for clip in self.clips if np.array_equal(clip[first], known[0]))
+        return mine[[round(time * self.fps) for time in times]]
+
+
+def test_psnr_sharpness_and_intervals():
+    truth = np.full((2, 8, 8, 3), 100, np.uint8)
+    assert psnr(truth, truth) == 60 and psnr(truth + 10, truth) == pytest.approx(10 * np.log10(255**2 / 100))
+    grain = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    blurred = ((grain[:, :-1].astype(int) + grain[:, 1:]) / 2).astype(np.uint8)
+    assert sharpness(truth) == 0 and sharpness(blurred) < sharpness(grain)
+    values = np.append(np.random.default_rng(0).normal(5, 1, 200), np.nan)
+    found = bootstrap_mean(values)
+    assert found["n"] == 200 and found["low"] < 5.1 and found["high"] > 4.9 and found["high"] - found["low"] < 0.4
+    assert bootstrap_mean(np.array([np.nan])) == {"mean": None, "low": None, "high": None, "n": 0}
+
+
+def test_flow_error_is_zero_for_the_truth_and_grows_with_held_frames(clips_folder):
+    pytest.importorskip("cv2")
+    frames, _ = labelled_clips(clips_folder)[1].read(8, 8.0)
+    assert flow_error(frames, frames) == 0
+    held = frames.copy()
+    held[1:-1] = frames[0]
+    assert flow_error(held, frames) > 0.05
+
+
+def test_a_perfect_method_passes_and_baselines_are_told_apart(clips_folder, pictures_folder):
+    clips, pictures = labelled_clips(clips_folder), ActorPictures(pictures_folder)
+    methods = {"diffusion": Oracle(clips, 8, 8.0), "crossfade": Crossfade(), "hold": Hold()}
+    request = InterpolationRequest(clips, pictures, methods, 8, 8.0, round_trip=lambda frames: frames)
+    seen = []
+    report = evaluate_interpolation(request, lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (4, 4)
+    assert report["buckets"].keys() == {"static", "large"}
+    large = report["buckets"]["large"]
+    assert large["diffusion"]["psnr"]["mean"] == 60 and large["crossfade"]["psnr"]["mean"] < 30
+    assert large["diffusion"]["actor_error"]["mean"] < 1 < large["hold"]["actor_error"]["mean"]
+    assert large["autoencoder"]["psnr"]["n"] == 2 and [line["curved"] for line in report["clips"]] == [False] * 4
+    assert report["extension"]["diffusion"]["forward"]["mean"] > report["extension"]["hold"]["forward"]["mean"]
+    assert report["extension"]["diffusion"]["backward"]["mean"] > report["extension"]["hold"]["backward"]["mean"]
+    assert report["gates"] and all(gate["passed"] for gate in report["gates"])
+    as_if = {**report, "buckets": {"large": {**large, "diffusion": large["crossfade"]}}}
+    assert not all(gate["passed"] for gate in gates(as_if))
