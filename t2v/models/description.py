@@ -36,8 +36,7 @@ def describe_part(name: str) -> Facts | None:
 
 
 def _motion(path: Path) -> Facts:
-    (file,) = weight_files(path)
-    size = _size(load_header(file))
+    size = _size(*(load_header(file) for file in weight_files(path)))
     if not is_animatediff(path):
         config = MotionConfig.from_dict(load_motion_config(path))
         return {"kind": f"motion of t2v: {config.layers}", "trained on": f"{config.num_frames} frames", **size}
@@ -64,6 +63,11 @@ def _lora(kind: str, header: Header) -> Facts:
     }
 
 
-def _size(header: Header) -> Facts:
-    dtypes = ", ".join(sorted(set(header.dtypes.values())))
-    return {"parameters": f"{header.num_parameters:,}", "stored as": f"{len(header.shapes)} tensors of {dtypes}"}
+def _size(*headers: Header) -> Facts:
+    dtypes = ", ".join(sorted({dtype for header in headers for dtype in header.dtypes.values()}))
+    num_tensors, num_parameters = (sum(counts) for counts in zip(*map(_counts, headers), strict=True))
+    return {"parameters": f"{num_parameters:,}", "stored as": f"{num_tensors} tensors of {dtypes}"}
+
+
+def _counts(header: Header) -> tuple[int, int]:
+    return len(header.shapes), header.num_parameters

@@ -18,7 +18,10 @@ from t2v.ops import add, temporal_attention, to_images, to_tokens
 
 @dataclass(frozen=True)
 class AnimateDiffConfig(MotionConfig):
-    """The motion modules of a file. They were trained on 16 frames, whatever the length of their table of positions."""
+    """The motion modules of a file. They were trained on 16 frames, whatever the length of their table of positions.
+
+    As with all motion here, a single frame skips them; diffusers runs them on it, too.
+    """
 
     num_attention_heads: int | None = 8
     attention_in_all_levels: bool = True
