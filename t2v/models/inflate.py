@@ -105,7 +105,9 @@ def load_motion(unet: VideoUNet, path: str | Path) -> VideoUNet:
     if unet.motion is None:
         inflate(unet, motion)
     elif unet.motion.structure != motion.structure:
-        raise InputError(f"{path}: the U-Net has other temporal modules ({unet.motion}) than the file ({motion})")
+        raise InputError(
+            f"{path}: the U-Net has other temporal modules ({unet.motion}) than the file ({motion}): set them alike"
+        )
     unet.motion = motion
     unet.load_state_dict(weights, strict=False)
     return unet

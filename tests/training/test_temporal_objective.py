@@ -62,6 +62,8 @@ def test_temporal_goes_on_from_given_motion(configure: Configure, tmp_path: Path
     trainer = Trainer(configure("temporal", f"init_from={tmp_path / 'first'}"))
     first = load_components(str(trainer.objective.base), str(tmp_path / "first" / "motion")).unet  # type: ignore[attr-defined]
     assert all(torch.equal(p, first.state_dict()[name]) for name, p in trainer.parameters.items())
+    with pytest.raises(InputError, match="other temporal modules"):
+        Trainer(configure("temporal", f"init_from={tmp_path / 'first'}", "model.temporal.conv=false"))
 
 
 def test_temporal_samples_a_video_of_each_prompt(configure: Configure, tmp_path: Path) -> None:

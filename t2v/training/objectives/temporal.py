@@ -1,7 +1,6 @@
 """Stage 3: temporal layers on clips without captions; the image model is frozen (arXiv 2209.14792, section 3.2)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -65,32 +64,28 @@ class TemporalObjective:
     def _network(self) -> VideoUNet:
         config = self.config
         unet = VideoUNet.from_pretrained(self.base / "unet")
-        if config.init_from is not None:
-            load_motion(unet, self._initial_motion(find_model(config.init_from)))
-        else:
-            motion = MotionConfig(
-                num_attention_heads=config.model.num_attention_heads,
-                attention_in_all_levels=config.model.attention_in_all_levels,
-                temporal_conv=config.model.temporal.conv,
-                temporal_attention=config.model.temporal.attention,
-            )
-            inflate(unet, motion, torch.Generator().manual_seed(config.seed))
-        assert unet.motion is not None
-        unet.motion = replace(
-            unet.motion,
+        motion = MotionConfig(
             num_frames=config.data.num_frames,
             fps=config.model.fps,
+            num_attention_heads=config.model.num_attention_heads,
+            attention_in_all_levels=config.model.attention_in_all_levels,
             shared_noise=config.diffusion.shared_noise,
+            temporal_conv=config.model.temporal.conv,
+            temporal_attention=config.model.temporal.attention,
         )
+        inflate(unet, motion, torch.Generator().manual_seed(config.seed))
+        if config.init_from is not None:
+            self._load_initial_motion(unet, find_model(config.init_from))
+            unet.motion = motion  # the length, rate and noise of this training
         unet.gradient_checkpointing = config.model.gradient_checkpointing
         return unet.train()
 
     @staticmethod
-    def _initial_motion(folder: Path) -> Path:
+    def _load_initial_motion(unet: VideoUNet, folder: Path) -> None:
         motion = folder / "motion" if (folder / "motion").is_dir() else folder
         if (motion / LORA_FILE).is_file():
             raise InputError(f"init_from: {motion} has a LoRA, which only its own run goes on with; use --resume there")
-        return motion
+        load_motion(unet, motion)
 
     @torch.no_grad()
     def _read_text(self) -> None:
