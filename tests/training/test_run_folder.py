@@ -6,7 +6,7 @@ import pytest
 from t2v.errors import InputError
 from t2v.training.checkpoint import Checkpoint, save_checkpoint
 from t2v.training.config import load_config
-from t2v.training.run_folder import RunFolder
+from t2v.training.run_folder import RunFolder, data_fingerprint
 
 
 def test_start_writes_a_config_that_is_read_back(tmp_path: Path) -> None:
@@ -34,6 +34,37 @@ def test_find_checkpoint_protects_a_run_and_finds_the_newest(tmp_path: Path) -> 
         folder.find_checkpoint(None)
     with pytest.raises(InputError, match="nowhere"):
         folder.find_checkpoint("nowhere")
+
+
+def test_find_checkpoint_branches_off_in_another_folder_alone(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    older, newer = (save_checkpoint(folder.checkpoints, step, Checkpoint({}), keep=2) for step in (1, 2))
+    assert folder.find_checkpoint(str(newer)) == newer
+    with pytest.raises(InputError, match="step-00000002; set another output_dir"):
+        folder.find_checkpoint(str(older))
+    assert RunFolder(tmp_path / "branch").find_checkpoint(str(older)) == older
+
+
+def test_record_has_an_entry_for_each_start(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.record({"global_step": 0})
+    folder.record({"global_step": 7})
+    starts = json.loads((tmp_path / "run.json").read_text())
+    assert [start["global_step"] for start in starts] == [0, 7]
+    assert all({"t2v", "git_commit", "torch"} <= start.keys() for start in starts)
+
+
+def test_data_fingerprint_follows_names_sizes_and_the_manifest(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"12")
+    found = [data_fingerprint(str(tmp_path))]
+    (tmp_path / "a.mp4").write_bytes(b"123")
+    found.append(data_fingerprint(str(tmp_path)))
+    (tmp_path / "manifest.parquet").write_bytes(b"rows")
+    found.append(data_fingerprint(str(tmp_path)))
+    assert len({entry["sha256"] for entry in found}) == 3
+    (tmp_path / "b.mp4").write_bytes(b"1")  # the manifest says what the data is
+    assert data_fingerprint(str(tmp_path)) == found[-1]
+    assert data_fingerprint(None)["sha256"] is None
 
 
 def test_forget_metrics_after_drops_later_and_torn_lines(tmp_path: Path) -> None:
