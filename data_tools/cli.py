@@ -205,6 +205,8 @@ def run(
 
     if folder := curate(read_config(config), options):
         print(folder)
+    else:
+        print("start the jobs again when all have ended: the next step needs all of this one", file=sys.stderr)
 
 
 @app.command()

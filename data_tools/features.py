@@ -1,5 +1,6 @@
 """What is measured of every frame and pair of frames. Scores of clips are made of it, wherever clips begin and end."""
 
+from array import array
 from collections.abc import Sequence
 
 import cv2
@@ -20,8 +21,9 @@ class FrameFeatures:
     """Feed all frames of a file to `add`, then take the table of the frames of a clip. About 200 bytes a frame."""
 
     def __init__(self) -> None:
-        self._rows: list[np.ndarray] = []
-        self._thumbnails: list[bytes] = []
+        self._num_frames = 0
+        self._values = array("f")
+        self._thumbnails = bytearray()
         self._last_gray: np.ndarray | None = None
         self._last_small: np.ndarray | None = None
         self._strokes: list[np.ndarray] = []
@@ -30,19 +32,19 @@ class FrameFeatures:
     def add(self, frame: np.ndarray) -> None:
         """The next frame: uint8 RGB (H, W, 3), about 256 pixels wide."""
         gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-        self._thumbnails.append(cv2.resize(gray, THUMBNAIL, interpolation=cv2.INTER_AREA).tobytes())
-        row = [*_light(gray), *bars(gray), *self._motion(gray), self._text(gray)]
-        self._rows.append(np.array(row, np.float32))
+        self._thumbnails += cv2.resize(gray, THUMBNAIL, interpolation=cv2.INTER_AREA).tobytes()
+        self._values.extend((*_light(gray), *bars(gray), *self._motion(gray), self._text(gray)))
+        self._num_frames += 1
 
     def table(self, start: int, end: int) -> dict[str, np.ndarray]:
         """The numbers of frames start..end-1 by name, each float32 (F,); `change` and `flow` belong to the pair with
         the frame before; `text` is NaN where it was not measured."""
-        values = np.stack(self._rows[start:end])
+        values = np.frombuffer(self._values, np.float32).reshape(self._num_frames, -1)[start:end]
         return {name: values[:, column] for column, name in enumerate(FRAME_COLUMNS)}
 
     def thumbnail(self, index: int) -> np.ndarray:
         """uint8 (9, 16)."""
-        return np.frombuffer(self._thumbnails[index], np.uint8).reshape(THUMBNAIL[::-1])
+        return np.frombuffer(self._thumbnails, np.uint8).reshape(self._num_frames, *THUMBNAIL[::-1])[index]
 
     def _motion(self, gray: np.ndarray) -> tuple[float, float]:
         """Mean change (share of the range) and mean optical flow (share of the width) since the last frame."""
@@ -58,7 +60,7 @@ class FrameFeatures:
 
     def _text(self, gray: np.ndarray) -> float:
         """Share of the picture under lines of strokes that stood still for a while."""
-        if len(self._rows) % _TEXT_EVERY:
+        if self._num_frames % _TEXT_EVERY:
             return np.nan
         self._strokes = [*self._strokes[-_TEXT_WINDOW + 1 :], strokes(gray)]
         return text_share(self._strokes) if len(self._strokes) == _TEXT_WINDOW else np.nan

@@ -4,6 +4,7 @@ gradual transitions.
 Frames go in one by one at a small size; of each a thumbnail of 144 bytes is kept (15 MB for an hour of video).
 """
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -44,25 +45,27 @@ class ShotFinder:
             adaptive_threshold=options.adaptive_threshold, min_scene_len=1, min_content_val=options.min_change
         )
         self._candidates: list[int] = []
-        self._thumbnails: list[bytes] = []
-        self._colors: list[tuple[float, ...]] = []
+        self._num_frames = 0
+        self._thumbnails = bytearray()
+        self._colors = array("f")
 
     def add(self, frame: np.ndarray) -> None:
         """The next frame: uint8 RGB (H, W, 3), about 256 pixels wide."""
         bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-        time = FrameTimecode(len(self._thumbnails), _RATE)
+        time = FrameTimecode(self._num_frames, _RATE)
+        self._num_frames += 1
         self._candidates += [cut.frame_num for cut in self._detector.process_frame(time, bgr)]
         gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-        self._thumbnails.append(cv2.resize(gray, THUMBNAIL, interpolation=cv2.INTER_AREA).tobytes())
-        self._colors.append(cv2.mean(frame)[:3])
+        self._thumbnails += cv2.resize(gray, THUMBNAIL, interpolation=cv2.INTER_AREA).tobytes()
+        self._colors.extend(cv2.mean(frame)[:3])
 
     def transitions(self, fps: float) -> list[Transition]:
         """In order, apart from each other. `fps` is the frame rate, which sets how long a flash may last."""
-        thumbnails = np.frombuffer(b"".join(self._thumbnails), np.uint8).reshape(len(self._thumbnails), -1)
+        thumbnails = np.frombuffer(self._thumbnails, np.uint8).reshape(self._num_frames, -1)
         gradual: list[Transition] = []
         if self._options.gradual:
             gradual = _without_overlaps(fades(thumbnails, fps) + dissolves(thumbnails, fps))
-        colors = np.array(self._colors, np.float32)
+        colors = np.frombuffer(self._colors, np.float32).reshape(-1, 3)
         cuts = [Transition(cut, cut, "cut") for cut in self._candidates if is_cut(thumbnails, colors, cut, fps)]
         hard = [cut for cut in cuts if not any(other.start <= cut.start <= other.end for other in gradual)]
         return sorted(gradual + hard)
