@@ -90,7 +90,7 @@ def test_evaluate_interpolation_measures_the_network_and_the_baselines(t2v_comma
     from t2v.models.interpolation import save_interpolation, widen
 
     options = ("evaluate", "interpolation", "--data", world / "clips", "--sprites", world / "sprites", "-o", "r.json")
-    small = ("--num-clips", 2, "--num-frames", 4, "--model", tiny_model, "--quiet")
+    small = ("--num-clips", 2, "--num-frames", 3, "--model", tiny_model, "--quiet")
     done = t2v_command(*options, *small)
     assert done.code == 2 and "has no interpolation weights" in done.err and not list(tmp_path.iterdir())
     save_interpolation(widen(load_components(str(tiny_model)).unet), tmp_path / "interpolation")

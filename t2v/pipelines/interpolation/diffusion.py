@@ -110,6 +110,8 @@ class DiffusionFill:
         self.shared_noise = motion.shared_noise
         self.device, self.dtype = weight.device, weight.dtype
         self.defaults = default_settings(components.path, self.unet.config, motion, self.autoencoder.config)
+        self.sampler = settings.sampler or self.defaults.sampler
+        self.num_inference_steps = settings.num_inference_steps or self.defaults.num_inference_steps
         self.on_step: Callable[[int, int], None] = lambda done, total: None
         self.num_calls = 0
         with torch.inference_mode():
@@ -124,6 +126,8 @@ class DiffusionFill:
             "device": str(self.device),
             "dtype": dtype_name(self.dtype),
             **asdict(self.settings),
+            "num_inference_steps": self.num_inference_steps,
+            "sampler": self.sampler,
         }
 
     @torch.inference_mode()
@@ -198,11 +202,11 @@ class DiffusionFill:
         denoiser = two_scale_guidance(network, known, mask, prompt_embeds, null_embeds, *scales)
         denoiser = put_back(denoiser, self.schedule, known, mask)
         out = sample(
-            self.settings.sampler or self.defaults.sampler,
+            self.sampler,
             denoiser,
             self.schedule,
             noise,
-            self.settings.num_inference_steps or self.defaults.num_inference_steps,
+            self.num_inference_steps,
             generator=generator,
             shared_noise=self.shared_noise,
             callback=lambda index, total, _: self.on_step(index + 1, total),
