@@ -36,7 +36,7 @@ def attention_config(num_frames: int, head_dim: int, backward: bool) -> Attentio
     frames = 1 << (num_frames - 1).bit_length()
     rows = max(frames, 32 if backward else 64)
     if backward:
-        queries, num_warps = (32 if rows == 32 else 16), (4 if rows <= 64 else 8)
+        queries, num_warps = (32 if rows == 32 else 16), (4 if rows <= 64 or head_dim == 64 else 8)
     else:
         queries, num_warps = 64, (4 if rows == 64 else 8)
     return AttentionConfig(frames, rows // frames, queries, 16 if head_dim <= 16 else 32, num_warps)
