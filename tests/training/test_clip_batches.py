@@ -1,3 +1,4 @@
+import pickle
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -201,3 +202,10 @@ def test_broken_frames_are_remembered_by_file_and_frame() -> None:
     broken = BrokenFrames([BadFile("a", "", "", 5), BadFile("b", "", "")])
     assert broken.hit("a", np.array([3, 5])) and not broken.hit("a", np.array([3, 6]))
     assert broken.hit("b", np.array([0])) and not broken.hit("c", np.array([5]))
+
+
+def test_batches_can_be_sent_to_a_process_that_is_not_forked(clips: Path) -> None:
+    dataset = batches(find_clips(clips, Decoding()).clips, PixelReader(Decoding(), 60.0))
+    twin = pickle.loads(pickle.dumps(dataset))
+    ours, theirs = (each.__getitems__([Position(3, 1, 1.0)]) for each in (dataset, twin))
+    assert torch.equal(ours["pixels"], theirs["pixels"])

@@ -243,3 +243,15 @@ def test_real_videos_are_read_with_broken_ones_among_them(build: Build, tmp_path
     assert sorted(names) == sorted([*NEVER_OPEN.split(), *BREAK_LATER.split()])
     short = [Path(line["path"]).name for line in skipped(tmp_path) if not line["is_broken"]]
     assert {"rot_0.mov", "tiny_8x8_1frame.webm"} <= set(short) and len(short) == len(set(short))
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader")
+def test_a_decoder_that_hangs_in_a_worker_process_ends_the_run(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(configure("temporal", "data.num_workers=1", "data.read_timeout=0.3"))
+    monkeypatch.setattr(Clip, "read", lambda *arguments: time.sleep(60))
+    started = time.monotonic()
+    with pytest.raises(InputError, match=r"no answer of the decoder in 0\.3 s"):
+        trainer.run()
+    assert time.monotonic() - started < 30
