@@ -46,10 +46,10 @@ def data_fingerprint(path: str | None) -> dict[str, Any]:
     root = Path(path)
     manifest = root / MANIFEST_NAME if root.is_dir() else root
     digest = hashlib.sha256()
-    if manifest.is_file():
+    if manifest.suffix in (".parquet", ".jsonl") and manifest.is_file():
         digest.update(manifest.read_bytes())
     else:
-        for file in sorted(file for file in root.rglob("*") if file.is_file()):
+        for file in sorted(file for file in (root, *root.rglob("*")) if file.is_file()):
             digest.update(f"{file.relative_to(root)}\0{file.stat().st_size}\0".encode())
     return {"path": path, "sha256": digest.hexdigest()}
 

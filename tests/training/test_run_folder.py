@@ -75,3 +75,20 @@ def test_forget_metrics_after_drops_later_and_torn_lines(tmp_path: Path) -> None
         file.write('{"global_st')
     folder.forget_metrics_after(2)
     assert [json.loads(line)["global_step"] for line in folder.metrics.read_text().splitlines()] == [1, 2]
+
+
+def test_fingerprint_follows_names_and_sizes_but_does_not_read_media(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.mp4", "shards.tar"):
+        (tmp_path / name).write_bytes(b"x" * 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
+        folder, shard = (data_fingerprint(str(path))["sha256"] for path in (tmp_path, tmp_path / "shards.tar"))
+    (tmp_path / "shards.tar").write_bytes(b"x" * 11)
+    assert data_fingerprint(str(tmp_path))["sha256"] != folder
+    assert data_fingerprint(str(tmp_path / "shards.tar"))["sha256"] != shard
+    (tmp_path / "manifest.parquet").write_bytes(b"rows")
+    by_manifest = data_fingerprint(str(tmp_path))["sha256"]
+    (tmp_path / "b.mp4").write_bytes(b"")
+    assert data_fingerprint(str(tmp_path))["sha256"] == by_manifest
