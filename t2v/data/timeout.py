@@ -61,9 +61,12 @@ def within(seconds: float, function: Callable[[], T], what: object) -> T:
     except BaseException:  # an interrupt: whatever the helper still says is no answer to the next call
         del _own.helper
         raise
-    if error is not None:
-        raise error
-    return result
+    try:
+        if error is not None:
+            raise error
+        return result
+    finally:
+        del error  # else its traceback and this frame keep each other, and the frames read so far, alive
 
 
 @contextmanager

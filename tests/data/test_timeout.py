@@ -1,8 +1,11 @@
+import contextlib
+import gc
 import os
 import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -65,3 +68,24 @@ def test_a_process_that_holds_the_interpreter_is_ended() -> None:
     with ending_when_stuck(0.2):
         pass
     time.sleep(0.4)  # this process goes on
+
+
+def test_within_keeps_nothing_alive_after_an_error() -> None:
+    class Large:
+        """Stands for the frames that were read before the error."""
+
+    alive: list[weakref.ref[Large]] = []
+
+    def fail() -> None:
+        frames = Large()
+        alive.append(weakref.ref(frames))
+        raise ValueError("broken")
+
+    gc.disable()
+    try:
+        for _ in range(5):
+            with contextlib.suppress(ValueError):
+                within(5, fail, "a.mp4")
+        assert sum(reference() is not None for reference in alive) <= 1  # the last may still be on its way out
+    finally:
+        gc.enable()
