@@ -31,7 +31,7 @@ def test_interpolation_trains_temporal_weights_and_new_columns_alone(configure: 
     assert all(is_temporal(name) or name == NEW for name in changed)
 
 
-def test_interpolation_loss_falls_and_known_frames_help(configure: Configure, tmp_path: Path) -> None:
+def test_interpolation_loss_falls_and_validation_tells_patterns_apart(configure: Configure, tmp_path: Path) -> None:
     options = ("max_steps=60", "batch_size=4", "optim.learning_rate=2e-2", "save_every=60", "validate_every=60")
     lines: list[dict[str, float]] = []
     Trainer(configure("interpolation", *options, "log_every=15"), on_log=lines.append).run()
