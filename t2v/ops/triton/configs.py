@@ -39,7 +39,9 @@ def attention_config(num_frames: int, head_dim: int, backward: bool) -> Attentio
         queries, num_warps = (32 if rows == 32 else 16), (4 if rows <= 64 or head_dim == 64 else 8)
     else:
         queries, num_warps = 64, (4 if rows == 64 else 8)
-    return AttentionConfig(frames, rows // frames, queries, 16 if head_dim <= 16 else 32, num_warps)
+    wide = head_dim == 128 and rows == 64 and not backward  # with parts of 32 it spills
+    width = 16 if head_dim <= 16 else 64 if wide else 32
+    return AttentionConfig(frames, rows // frames, queries, width, num_warps)
 
 
 NORM_OPTIONS = {"BC": 64, "num_warps": 4}  # 64 channels divide every width of Stable Diffusion
