@@ -1,9 +1,8 @@
 """Which implementation the ops run: plain torch, or the Triton kernels.
 
 `T2V_BACKEND` in the environment says `auto` (the default), `torch` or `triton`; `use_backend` changes it for a while.
-`auto` takes the kernels on CUDA where they are expected to pay: for attention over frames and group norm, while the
-convolution over frames stays with cuDNN. `triton` takes them wherever they can run, and is refused where triton cannot
-run at all.
+`auto` is plain torch: the kernels are proved by triton's interpreter and by building them, and no GPU has run them yet.
+`triton` takes them wherever they can run, and is refused where triton cannot run at all.
 """
 
 import importlib.util
@@ -46,17 +45,16 @@ def use_backend(name: str) -> Iterator[None]:
         _backend = before
 
 
-def runs_triton(x: torch.Tensor, by_default: bool = True) -> bool:
-    """Whether an op on this tensor takes its kernel; `by_default`: under `auto` too."""
-    if _backend == "torch" or (_backend == "auto" and not (by_default and x.is_cuda)):
+def runs_triton(x: torch.Tensor) -> bool:
+    """Whether an op on this tensor takes its kernel."""
+    if _backend != "triton":
         return False
-    able = triton_runs_on(x.device) and x.dtype in TRITON_DTYPES
-    if _backend == "triton" and not able:
+    if not (triton_runs_on(x.device) and x.dtype in TRITON_DTYPES):
         raise InputError(
             "the triton backend needs the package triton, a CUDA device of compute capability 8.0 or more, and "
             f"float16, bfloat16 or float32; got {x.dtype} on {x.device}: set T2V_BACKEND=auto"
         )
-    return able
+    return True
 
 
 @torch.compiler.assume_constant_result

@@ -80,7 +80,7 @@ def temporal_conv_with_statistics(
 
 
 def _conv_runs_triton(images: torch.Tensor, weight: torch.Tensor) -> bool:
-    return weight.dtype == images.dtype and runs_triton(images, by_default=False)
+    return weight.dtype == images.dtype and runs_triton(images)
 
 
 def _temporal_conv2d(

@@ -18,7 +18,7 @@ def test_unknown_backend_is_refused() -> None:
         pass
 
 
-def test_auto_runs_torch_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_runs_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     with use_backend("auto"):
         assert not backend.runs_triton(torch.zeros(1))
