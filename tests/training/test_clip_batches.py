@@ -77,7 +77,7 @@ def test_crop_and_flip_vary_when_asked_for() -> None:
     assert places.min() < 0.1 and places.max() > 0.9 and abs(np.corrcoef(places.T)[0, 1]) < 0.5
     assert 10 < varied["flip"][:, 0].sum() < 30
     assert torch.equal(fixed["frames"], varied["frames"])
-    held_back = ClipBatches(ClipSet(FOUR, [(32, 32)], [0] * 4), config, 0, places_reader, augment=False)
+    held_back = ClipBatches(ClipSet(FOUR, [(32, 32)], [0] * 4), config, 0, places_reader, is_held_back=True)
     assert (held_back.__getitems__(positions(40))["place"] == 0.5).all()
 
 
@@ -154,11 +154,33 @@ def test_batch_says_when_nothing_can_be_read() -> None:
         assert batch["skipped"][0].path == "c"
 
 
-def test_batch_says_when_a_decoder_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Clip, "read", lambda *arguments: time.sleep(3))
-    batch = batches(FOUR, PixelReader(Decoding(), timeout=0.2)).__getitems__(positions(2))
-    assert "a: no answer of the decoder in 0.2 s" in batch["unreadable"]
-    assert batch["skipped"][0].path == "a" and batch["skipped"][0].frame is None
+def test_a_clip_that_hangs_is_replaced_and_two_of_them_end_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging: set[str] = set()
+
+    def read(clip: Clip, *arguments: object) -> np.ndarray:
+        if str(clip.path) in hanging:
+            time.sleep(3)
+        return np.full((4, 32, 32, 3), ord(str(clip.path)), np.uint8)
+
+    monkeypatch.setattr(Clip, "read", read)
+    for names in ("a", "abcd"):
+        hanging = set(names)
+        batch = batches(FOUR, PixelReader(Decoding(), timeout=0.2)).__getitems__(positions(2))
+        skipped = [bad.path for bad in batch["skipped"]]
+        if names == "a":
+            assert skipped == ["a"] and batch["skipped"][0].frame is None
+            assert batch["pixels"][0, 0, 0, 0, 0] != ord("a") and batch["pixels"][1, 0, 0, 0, 0] == ord("b")
+        else:
+            assert len(skipped) == 2 and skipped[0] == "a"
+            assert "no answer of the decoder in 0.2 s" in batch["unreadable"]
+
+
+def test_held_back_clips_that_cannot_be_read_are_left_out() -> None:
+    dataset = ClipBatches(ClipSet(FOUR, [(32, 32)], [0] * 4), CONFIG, 0, Breaking(), is_held_back=True)
+    batch = dataset.__getitems__([Position(0, sample, 1.0) for sample in (0, 2, 3)])
+    assert batch["indices"].tolist() == [0, 3] and batch["clip"][:, 0].tolist() == [ord("a"), ord("d")]
+    assert [bad.path for bad in batch["skipped"]] == ["c"] and len(batch["fps"]) == len(batch["captions"]) == 2
+    assert not len(dataset.__getitems__([Position(1, 2, 1.0)])["indices"])
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader")

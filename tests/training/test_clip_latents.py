@@ -121,7 +121,7 @@ def test_too_many_bad_files_stop_the_run_with_a_report(build: Build, half_broken
             draw(clips, epoch, tuple(range(len(clips.training))))
 
 
-def test_a_decoder_that_hangs_ends_the_run_and_the_next_one_goes_on_without_the_file(
+def test_the_run_goes_on_without_a_file_at_which_the_decoder_hangs(
     build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clips = build(read_timeout=0.3)
@@ -134,9 +134,9 @@ def test_a_decoder_that_hangs_ends_the_run_and_the_next_one_goes_on_without_the_
         return original(self, *arguments)
 
     monkeypatch.setattr(Clip, "read", read)
-    with pytest.raises(InputError, match=r"no answer of the decoder in 0\.3 s.*goes on without it"):
-        draw(clips)
+    assert draw(clips).isfinite().all()
     assert [line["path"] for line in skipped(tmp_path)] == [stuck]
+    assert "no answer of the decoder in 0.3 s" in skipped(tmp_path)[0]["reason"]
     assert draw(build(read_timeout=0.3)).isfinite().all()
 
 

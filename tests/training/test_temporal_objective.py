@@ -118,6 +118,23 @@ def test_validation_tells_noise_levels_and_the_order_of_frames_apart(num_validat
     assert len(set(levels)) == 5 and figures["validation_loss_shuffled"] > 0
 
 
+@pytest.mark.parametrize("stage", ["temporal", "interpolation"])
+@pytest.mark.parametrize("num_validation", [1, 2])
+def test_a_held_back_clip_that_cannot_be_read_is_left_out(
+    num_validation: int, stage: str, configure: Configure, clips: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(clips, tmp_path / "data")
+    overrides = (f"data.path={tmp_path / 'data'}", f"data.num_validation={num_validation}", "max_steps=1")
+    lines: list[dict[str, float]] = []
+    trainer = Trainer(configure(stage, *overrides), on_log=lines.append)
+    broken = trainer.objective.clips.validation.clips.clips[0].path  # type: ignore[attr-defined]
+    broken.write_bytes(b"broken")
+    assert trainer.run() == "finished"
+    losses = [line["validation_loss"] for line in lines if "validation_loss" in line]
+    assert len(losses) == num_validation - 1 and all(loss > 0 for loss in losses)
+    assert str(broken) in (tmp_path / "run" / "skipped.jsonl").read_text()
+
+
 def test_shuffle_frames_takes_whole_frames() -> None:
     latents = torch.arange(2 * 3 * 4 * 5.0).view(2, 3, 4, 5, 1)
     order = torch.tensor([[3, 1, 0, 2], [0, 1, 2, 3]])

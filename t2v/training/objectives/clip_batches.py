@@ -20,6 +20,7 @@ from t2v.training.skip_log import BadFile, BrokenFrames
 
 Size = tuple[int, int]  # (height, width)
 _MAX_TRIES = 20  # clips tried for one place in a batch
+_MAX_HANGING = 2  # of them that do not answer: more are no fault of the files, and each costs data.read_timeout
 
 
 def curriculum_fps(draw: float, progress: float, config: ClipsConfig, bounds: tuple[float, float]) -> float:
@@ -88,8 +89,8 @@ class PixelReader:
 class ClipBatches:
     """The data set of the temporal stage: a function of (seed, epoch, clip), whichever process reads it.
 
-    A clip that cannot be read is replaced by another of its group, chosen by (seed, epoch, clip) as well; the batch
-    tells of it under `skipped`.
+    A clip that cannot be read is replaced by another of its group, chosen by (seed, epoch, clip) as well; held-back
+    ones are left out, so that a batch of them may be smaller, or empty. The batch tells of it under `skipped`.
     """
 
     clips: ClipSet
@@ -97,7 +98,7 @@ class ClipBatches:
     seed: int
     read: ReadFrames
     broken: BrokenFrames = field(default_factory=BrokenFrames)
-    augment: bool = True  # with the random crop and flip of the configuration
+    is_held_back: bool = False  # without random crop, flip and replacement
 
     def __len__(self) -> int:
         return len(self.clips.clips)
@@ -112,21 +113,25 @@ class ClipBatches:
 
     def __getitems__(self, positions: list[Position]) -> Batch:
         """The batch of samples of one group; `unreadable` instead of the data where no clip could be read for one."""
-        epochs = torch.tensor([position.epoch for position in positions])
-        indices = torch.tensor([position.sample for position in positions])
-        batch: Batch = {"epochs": epochs, "indices": indices, "skipped": []}
+        skipped: list[BadFile] = []
+        epochs, indices = _tensors(positions)
         draws = uniform(sample_keys(self.seed, epochs, indices, "clip"), 5).tolist()
         try:
-            samples = [self._sample(*pair, batch["skipped"]) for pair in zip(positions, draws, strict=True)]
+            samples = [self._sample(*pair, skipped) for pair in zip(positions, draws, strict=True)]
         except InputError as error:
-            return {**batch, "unreadable": str(error)}
-        for name in samples[0].data:
-            batch[name] = torch.stack([sample.data[name] for sample in samples])
-        batch["fps"] = torch.tensor([sample.fps for sample in samples], dtype=torch.float32)
-        batch["captions"] = [self.clips.clips[sample.clip].caption or "" for sample in samples]
+            return {"epochs": epochs, "indices": indices, "skipped": skipped, "unreadable": str(error)}
+        read = [sample for sample in samples if sample]
+        epochs, indices = _tensors([position for position, sample in zip(positions, samples, strict=True) if sample])
+        batch: Batch = {"epochs": epochs, "indices": indices, "skipped": skipped}
+        for name in read[0].data if read else ():
+            batch[name] = torch.stack([sample.data[name] for sample in read])
+        batch["fps"] = torch.tensor([sample.fps for sample in read], dtype=torch.float32)
+        batch["captions"] = [self.clips.clips[sample.clip].caption or "" for sample in read]
         return batch
 
-    def _sample(self, position: Position, draws: list[float], skipped: list[BadFile]) -> Sample:
+    def _sample(self, position: Position, draws: list[float], skipped: list[BadFile]) -> Sample | None:
+        """What is read for a place in a batch; None: a held-back clip that cannot be read."""
+        hanging = 0
         fps_draw, start, down, across, mirror = draws
         num_frames = self.config.num_frames
         for place in self._candidates(position):
@@ -142,22 +147,33 @@ class ClipBatches:
                 bad = BadFile(str(clip.path), str(error), clip.content, getattr(error, "frame", None))
                 self.broken.add(bad)
                 skipped.append(bad)
-                if isinstance(error, Unresponsive):
+                hanging += isinstance(error, Unresponsive)
+                if hanging == _MAX_HANGING:
                     raise
+        if self.is_held_back:
+            return None
         reasons = "".join(f"; the last: {bad.reason}" for bad in skipped[-1:])
         raise InputError(f"data: no clip can be read for a place in a batch, though several were tried{reasons}")
 
     def _window(self, place: int, crop: tuple[float, float], mirror: float) -> Window:
         size = self.clips.sizes[self.clips.groups[place]]
-        random_crop, flip = (self.augment and option for option in (self.config.random_crop, self.config.flip))
+        random_crop, flip = (option and not self.is_held_back for option in (self.config.random_crop, self.config.flip))
         return Window(size, crop if random_crop else (0.5, 0.5), flip and mirror < 0.5)
 
     def _candidates(self, position: Position) -> Iterator[int]:
-        """The sample's clip, then others of its group from a random one on."""
+        """The sample's clip, then, in training, others of its group from a random one on."""
         yield position.sample
+        if self.is_held_back:
+            return
         group = self.clips.groups[position.sample]
         others = [i for i, other in enumerate(self.clips.groups) if other == group and i != position.sample]
         if others:
             epoch, sample = torch.tensor([position.epoch]), torch.tensor([position.sample])
             first = int(integers(sample_keys(self.seed, epoch, sample, "replacement"), len(others)))
             yield from (others + others)[first : first + min(len(others), _MAX_TRIES)]
+
+
+def _tensors(positions: Sequence[Position]) -> tuple[Tensor, Tensor]:
+    """Epochs and indices: int64 (B,) each."""
+    epochs = torch.tensor([position.epoch for position in positions], dtype=torch.int64)
+    return epochs, torch.tensor([position.sample for position in positions], dtype=torch.int64)

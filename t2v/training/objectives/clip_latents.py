@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor
 
 from t2v.data.buckets import nearest_bucket, standard_buckets
@@ -20,6 +21,7 @@ from t2v.training.latent_cache import LatentMoments, cache_key, encode, note_ten
 from t2v.training.objectives.base import Batch, Context
 from t2v.training.objectives.clip_batches import ClipBatches, ClipSet, PixelReader, ReadFrames, Size
 from t2v.training.randomness import normal
+from t2v.training.sampler import Position
 from t2v.training.skip_log import BadFile, BrokenFrames, SkipLog
 
 _MAX_ELONGATION = 8.0  # longer pictures would be enlarged beyond all measure before most of them is cut away
@@ -56,13 +58,27 @@ class ClipLatents:
             sets = self._fill(cache, sets, broken, context)
             read = cache.read
         self.training = ClipBatches(sets[0], config, seed, read, broken)
-        self.validation = ClipBatches(sets[1], config, seed, read, broken, augment=False)
+        self.validation = ClipBatches(sets[1], config, seed, read, broken, is_held_back=True)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(C, h, w) of a frame at `data.resolution`."""
         side = self.config.resolution // self.autoencoder.downsample_factor
         return self.autoencoder.config.latent_channels, side, side
+
+    def held_back(self, batches: ClipBatches, positions: list[Position]) -> Batch:
+        """A batch of what can be read of held-back clips, on the device; the others are listed in skipped.jsonl.
+
+        Raises:
+            InputError: too many files have turned out to be broken.
+        """
+        batch: Batch = send_to_device(batches.__getitems__(positions), self.device)
+        self._list_skipped(batch)
+        return batch
+
+    def _list_skipped(self, batch: Batch) -> None:
+        for bad in batch["skipped"]:
+            self.skip_log.add(bad)
 
     def latents(self, batch: Batch, keys: Tensor) -> Tensor:
         """The scaled latents of a batch: fp32 (B, C, F, h, w), on the device.
@@ -73,8 +89,7 @@ class ClipLatents:
         Raises:
             InputError: no clip could be read for one of the samples, or too many files have turned out to be broken.
         """
-        for bad in batch["skipped"]:
-            self.skip_log.add(bad)
+        self._list_skipped(batch)
         if "unreadable" in batch:
             raise InputError(f"{batch['unreadable']}; {self.skip_log.path} lists it, --resume auto goes on without it")
         mean, std = (part.float() for part in self._moments(batch))
@@ -173,17 +188,17 @@ class ClipLatents:
             self.skip_log.add(BadFile(str(clip.path), str(error), clip.content, getattr(error, "frame", None)))
 
         cache.fill(wanted, encode_part, report, num_threads=max(1, self.config.num_workers))
-        return [self._complete(cache, clips) for clips in sets]
+        complete = [self._complete(cache, clips) for clips in sets]
+        if not complete[0].clips:
+            raise InputError(f"data: no clip can be read to its end; {self.skip_log.path} lists why")
+        return complete
 
     def _complete(self, cache: ClipCache, clips: ClipSet) -> ClipSet:
         def is_there(place: int) -> bool:
             parts = cache.parts(clips.clips[place], clips.sizes[clips.groups[place]])
             return all(part.path.is_file() for part in parts)
 
-        kept = clips.subset([place for place in range(len(clips.clips)) if is_there(place)])
-        if not kept.clips:
-            raise InputError(f"data: no clip can be read to its end; {self.skip_log.path} lists why")
-        return kept
+        return clips.subset([place for place in range(len(clips.clips)) if is_there(place)])
 
 
 def _misfit(clip: Clip, config: ClipsConfig) -> str | None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from t2v.data.transforms import to_pixels
@@ -141,33 +140,36 @@ class InterpolationObjective:
 
         `validation_loss` is the mean over patterns of masks, `validation_loss_PATTERN` of one, and
         `validation_loss_swapped` that of pairs whose known frames come from another clip: a network that looks at them
-        does worse there.
+        does worse there. Clips that cannot be read are left out; without any, there are no losses.
         """
         count = len(self.validation)
+        if not count:
+            return {}
         timesteps = (torch.arange(count) * self.schedule.num_train_timesteps) // count
         names = (*VALIDATED, "swapped")
-        losses = torch.cat(
-            [
-                self._losses(network, places, timesteps[places], names)
-                for places in torch.arange(count).split(self.config.batch_size)
-            ],
-            dim=1,
-        )
+        batches = torch.arange(count).split(self.config.batch_size)
+        losses = torch.cat([self._losses(network, places, timesteps, names) for places in batches], dim=1)
+        if not losses.shape[1]:
+            return {}
         figures = {f"validation_loss_{name}": float(values.mean()) for name, values in zip(names, losses, strict=True)}
         if self.config.validation.num_clips:
             self._write_pairs(network, folder / f"samples-{global_step:08d}.mp4")
         return {"validation_loss": float(losses[: len(VALIDATED)].mean()), **figures}
 
-    def _batch(self, places: Tensor) -> tuple[Batch, Tensor]:
-        """Held-back clips and their latents."""
-        batch = self.validation.__getitems__([Position(0, int(place), 1.0) for place in places])
-        batch = send_to_device(batch, self.device)
-        return batch, self.clips.latents(batch, sample_keys(0, batch["epochs"], batch["indices"], "latents"))
+    def _batch(self, places: Tensor) -> Batch:
+        """The held-back clips at `places` that can be read."""
+        return self.clips.held_back(self.validation, [Position(0, int(place), 1.0) for place in places])
+
+    def _latents(self, batch: Batch) -> Tensor:
+        return self.clips.latents(batch, sample_keys(0, batch["epochs"], batch["indices"], "latents"))
 
     def _losses(self, network: nn.Module, places: Tensor, timesteps: Tensor, names: Sequence[str]) -> Tensor:
-        """Losses (patterns, B) of the held-back clips at `places`, at one timestep each."""
-        batch, latents = self._batch(places)
-        timesteps = timesteps.to(self.device)
+        """Losses (patterns, B) of the held-back clips at `places`, at one of the timesteps of all each."""
+        batch = self._batch(places)
+        if not len(batch["indices"]):
+            return torch.empty(len(names), 0)
+        latents = self._latents(batch)
+        timesteps = timesteps.to(self.device)[batch["indices"]]
         noise = self._noise(sample_keys(0, batch["epochs"], batch["indices"], "noise"), latents.shape[1:])
         x, text = self.schedule.add_noise(latents, noise, timesteps), self.conditioning(batch, None)
         fps, positions = frame_positions(batch["timestamps"])
@@ -182,7 +184,10 @@ class InterpolationObjective:
 
     def _write_pairs(self, network: nn.Module, path: Path) -> None:
         """Above the clips through the autoencoder, below what is made of their ends."""
-        batch, latents = self._batch(torch.arange(min(self.config.validation.num_clips, len(self.validation))))
+        batch = self._batch(torch.arange(min(self.config.validation.num_clips, len(self.validation))))
+        if not len(batch["indices"]):
+            return
+        latents = self._latents(batch)
         made = torch.cat([self.fill(network, *pair) for pair in zip(latents, batch["timestamps"], strict=True)])
         rows = []
         for part in (latents, made):

@@ -37,11 +37,11 @@ class KnownClipBatches(ClipBatches):
     def of(cls, batches: ClipBatches) -> "KnownClipBatches":
         """The same clips with timestamps."""
         read = with_timestamps(batches.read)
-        return cls(batches.clips, batches.config, batches.seed, read, batches.broken, batches.augment)
+        return cls(batches.clips, batches.config, batches.seed, read, batches.broken, batches.is_held_back)
 
     def __getitems__(self, positions: list[Position]) -> Batch:
         batch = super().__getitems__(positions)
-        if "unreadable" in batch:
+        if "unreadable" in batch or not len(batch["indices"]):
             return batch
         frames = self._frames(batch["epochs"][:1], batch["indices"][:1])
         return {name: value[:, frames] if name in _FRAME_TENSORS else value for name, value in batch.items()}

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from t2v.data.transforms import to_pixels
@@ -136,23 +135,37 @@ class TemporalObjective:
 
         Every clip has one timestep, few clips have several; together they are spread evenly. `validation_loss_t0` is of
         the lowest fifth of the noise levels, `..._t4` of the highest; `validation_loss_shuffled` of the same clips with
-        their frames in another order: a network that has learned motion does worse there.
+        their frames in another order: a network that has learned motion does worse there. Clips that cannot be read are
+        left out; without any, there are no losses.
         """
+        if not len(self.clips.validation):
+            return {}
         count = max(len(self.clips.validation), 2 * NUM_LEVELS)
         timesteps = (2 * torch.arange(count) + 1) * self.schedule.num_train_timesteps // (2 * count)
         batches = torch.arange(count).split(self.config.batch_size)
-        losses = [self._ordered_and_shuffled(network, places, timesteps[places]) for places in batches]
-        ordered, shuffled = torch.cat(losses, dim=1).cpu()
+        results = [self._ordered_and_shuffled(network, places, timesteps) for places in batches]
+        places = torch.cat([read for read, _ in results]).cpu()
+        if not len(places):
+            return {}
+        timesteps = timesteps[places]
+        ordered, shuffled = torch.cat([losses for _, losses in results], dim=1).cpu()
         figures = {"validation_loss": ordered, "validation_loss_shuffled": shuffled}
         levels = timesteps * NUM_LEVELS // self.schedule.num_train_timesteps
         figures |= {f"validation_loss_t{level}": ordered[levels == level] for level in levels.unique().tolist()}
         return {name: float(values.mean()) for name, values in figures.items()}
 
-    def _ordered_and_shuffled(self, network: nn.Module, places: Tensor, timesteps: Tensor) -> Tensor:
-        """Losses (2, B) at one timestep each; places count the held-back clips, from the first one again at the end."""
-        rounds = [divmod(place, len(self.clips.validation)) for place in places.tolist()]
-        batch = self.clips.validation.__getitems__([Position(epoch, sample, 1.0) for epoch, sample in rounds])
-        batch, timesteps = send_to_device((batch, timesteps), self.device)
+    def _ordered_and_shuffled(self, network: nn.Module, places: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """Which of the places (B,) could be read, and their losses (2, B), at one timestep each.
+
+        Places count the held-back clips, from the first one again at the end; `timesteps` are those of all places.
+        """
+        clips = self.clips.validation
+        rounds = [divmod(place, len(clips)) for place in places.tolist()]
+        batch = self.clips.held_back(clips, [Position(epoch, sample, 1.0) for epoch, sample in rounds])
+        places = batch["epochs"] * len(clips) + batch["indices"]
+        if not len(places):
+            return places, torch.empty(2, 0, device=self.device)
+        timesteps = timesteps.to(self.device)[places]
         keys = partial(sample_keys, 0, batch["epochs"], batch["indices"])
         latents = self.clips.latents(batch, keys("latents"))
         noise = self._noise(keys("noise"), latents.shape[1:])
@@ -162,7 +175,7 @@ class TemporalObjective:
         for x0 in (latents, shuffle_frames(latents, order)):
             output = network(self.schedule.add_noise(x0, noise, timesteps), timesteps, text, batch["fps"])
             losses.append(self.loss_of(output, x0, noise, timesteps))
-        return torch.stack(losses)
+        return places, torch.stack(losses)
 
     def sample(self, network: nn.Module) -> np.ndarray:
         """One video for each validation prompt: uint8 (N, F, H, W, 3)."""
