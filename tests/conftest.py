@@ -1,8 +1,16 @@
-"""Fixtures shared by several packages: a complete model folder, tiny and random."""
+"""Fixtures shared by several packages: a complete model folder, tiny and random.
 
+The Triton kernels run in triton's interpreter where there is no GPU; triton reads the switch when it is imported.
+"""
+
+import os
 from pathlib import Path
 
 import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 CAPTIONS = (
     "a robot dancing in times square",
@@ -24,7 +32,6 @@ SCHEDULER = {
 
 def write_tiny_model(folder: Path, motion: bool = True) -> Path:
     """Write a model folder of random weights: 32x32 pixels (latents 8x8), 4 frames at 8 fps, 3 steps of Euler."""
-    import torch
 
     from t2v.models.autoencoder import AutoencoderConfig, AutoencoderKL
     from t2v.models.base import save_json

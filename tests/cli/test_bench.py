@@ -11,6 +11,7 @@ from t2v.evaluation import op_speed, timing
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)  # interpreted kernels have no speed to measure
     monkeypatch.setattr(op_speed, "MINI_LEVELS", (op_speed.LevelShape(8, 32, 2),))
     changes = {"block_out_channels": (16, 16, 16), "norm_num_groups": 4, "cross_attention_dim": 8}
     monkeypatch.setattr(op_speed, "MINI_UNET", {**op_speed.MINI_UNET, **changes})
