@@ -74,11 +74,3 @@ def read_stills(
         for done, _ in enumerate(pool.map(read, range(len(stills))), start=1):
             on_read(done)
     return torch.from_numpy(pixels)
-
-
-def hold_back(count: int, num_validation: int) -> tuple[list[int], list[int]]:
-    """Split 0..count-1 into (training, validation) indices; the same split for the same count, whatever the seed."""
-    if num_validation >= count:
-        raise InputError(f"data: {count} samples are too few to hold back data.num_validation={num_validation}")
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
-    return sorted(order[num_validation:]), sorted(order[:num_validation])

@@ -92,7 +92,7 @@ class ClipsConfig(DataConfig):
     encode_batch_size: int = Field(default=16, ge=1)  # frames that go through the autoencoder at once
     conditioning: Literal["null", "caption", "frame_embedding"] = "null"  # what the frozen text branch sees
     caption_dropout: float = Field(default=0.1, ge=0, lt=1)  # of caption: share of samples that see the empty prompt
-    num_validation: int = Field(default=16, ge=1)
+    num_validation: int | None = Field(default=None, ge=0)  # type: ignore[assignment] # null: a tenth, at most 16
 
     @model_validator(mode="after")
     def _cache_is_fixed(self) -> Self:

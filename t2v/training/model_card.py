@@ -103,10 +103,11 @@ def _base(config: TrainConfig) -> str:
 
 def _data(folder: Path, config: TrainConfig, summary: RunSummary) -> str:
     data: Any = getattr(config, "data", None)
+    held_back = "a tenth" if data.num_validation is None else f"{data.num_validation:,}"
     facts = {
         "path": f"`{data.path}`",
         "SHA-256 (of the manifest, or of names and sizes)": _last(folder / "run.json").get("data", {}).get("sha256"),
-        "samples": f"{summary.num_samples:,} for training, at most {data.num_validation:,} held back",
+        "samples": f"{summary.num_samples:,} for training, at most {held_back} held back",
         "resolution": f"{data.resolution} px",
         "text": getattr(data, "conditioning", None),
         "skipped files": _skipped(folder / "skipped.jsonl"),

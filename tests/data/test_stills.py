@@ -1,11 +1,10 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from t2v.data.manifest import ClipRow, write_manifest
-from t2v.data.stills import find_stills, hold_back, read_stills
+from t2v.data.stills import find_stills, read_stills
 from t2v.errors import InputError
 
 
@@ -51,12 +50,3 @@ def test_read_stills_names_a_broken_file(tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"1\.png"):
         read_stills(find_stills(tmp_path), 16)
-
-
-def test_hold_back_splits_once_and_for_all() -> None:
-    training, validation = hold_back(20, 5)
-    assert sorted(training + validation) == list(range(20)) and len(validation) == 5
-    assert hold_back(20, 5) == (training, validation)
-    assert np.ptp(validation) > 5  # not one end of the data
-    with pytest.raises(InputError, match="num_validation=20"):
-        hold_back(20, 20)

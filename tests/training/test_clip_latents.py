@@ -149,6 +149,13 @@ def test_clips_that_do_not_fit_are_listed_and_not_counted_as_broken(build: Build
     assert {line["is_broken"] for line in skipped(tmp_path)} == {False} and len(skipped(tmp_path)) == 4
 
 
+def test_a_cache_folder_that_cannot_be_made_is_refused(build: Build, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "cache"):
+        with pytest.raises(InputError, match=r"data\.cache_dir .*file.* cannot be made"):
+            build(cache_dir=str(folder))
+
+
 @pytest.fixture
 def shapes(tmp_path: Path) -> Path:
     """Three wide, three high and three square clips."""

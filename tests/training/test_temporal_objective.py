@@ -135,6 +135,17 @@ def test_a_held_back_clip_that_cannot_be_read_is_left_out(
     assert str(broken) in (tmp_path / "run" / "skipped.jsonl").read_text()
 
 
+@pytest.mark.parametrize("stage", ["temporal", "interpolation"])
+def test_one_video_is_enough_to_train_on(stage: str, configure: Configure, clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    shutil.copy(clips / "0.mp4", tmp_path / "data")
+    lines: list[dict[str, float]] = []
+    overrides = (f"data.path={tmp_path / 'data'}", "data.num_validation=null", "max_steps=1", "batch_size=1")
+    assert Trainer(configure(stage, *overrides), on_log=lines.append).run() == "finished"
+    assert not any("validation_loss" in line for line in lines)
+    assert "at most a tenth held back" in (tmp_path / "run" / "README.md").read_text()
+
+
 def test_shuffle_frames_takes_whole_frames() -> None:
     latents = torch.arange(2 * 3 * 4 * 5.0).view(2, 3, 4, 5, 1)
     order = torch.tensor([[3, 1, 0, 2], [0, 1, 2, 3]])

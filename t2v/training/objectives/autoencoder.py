@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from t2v.data.stills import Still, find_stills, hold_back, read_still, read_stills
+from t2v.data.holding_back import hold_back
+from t2v.data.stills import Still, find_stills, read_still, read_stills
 from t2v.data.transforms import crop, to_model_range, to_pixels
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderConfig, AutoencoderKL

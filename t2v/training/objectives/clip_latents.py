@@ -10,8 +10,8 @@ from torch import Tensor
 
 from t2v.data.buckets import nearest_bucket, standard_buckets
 from t2v.data.clips import Clip, Decoding
+from t2v.data.holding_back import hold_back_clips
 from t2v.data.search import find_clips
-from t2v.data.stills import hold_back
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
 from t2v.models.base import load_json
@@ -48,7 +48,8 @@ class ClipLatents:
         self.cache_dir = Path(config.cache_dir) if config.cache_dir is not None else context.output_dir / "cache"
         self.skip_log = SkipLog(context.output_dir / "skipped.jsonl", config.max_bad_share)
         clips = self._clips(context.note)
-        training, validation = hold_back(len(clips), config.num_validation)
+        training, validation = hold_back_clips([clip.path for clip in clips], config.num_validation)
+        context.note(f"{len(training)} clips to train on, {len(validation)} held back")
         sets = [self._in_buckets([clips[i] for i in training], base), self._square([clips[i] for i in validation])]
         broken = BrokenFrames(file for file in self.skip_log.read() if file.is_broken)
         read: ReadFrames = PixelReader(self.decoding, config.read_timeout)
@@ -119,7 +120,12 @@ class ClipLatents:
         data = self.config
         if data.path is None:
             raise InputError("data.path is not set: give the folder of videos with --data")
-        self.cache_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            self.cache_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"data.cache_dir {self.cache_dir} cannot be made ({error.strerror}): set another one"
+            ) from error
         found = find_clips(
             data.path,
             self.decoding,

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from t2v.data.stills import Still, find_stills, hold_back, read_stills
+from t2v.data.holding_back import hold_back
+from t2v.data.stills import Still, find_stills, read_stills
 from t2v.data.transforms import to_pixels
 from t2v.diffusion.guidance import batched_guidance
 from t2v.diffusion.sampling import check_sampler, sample
