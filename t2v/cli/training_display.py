@@ -11,8 +11,6 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 if TYPE_CHECKING:
     from t2v.training.config import TrainConfig
 
-PICTURE_STAGES = ("autoencoder", "image")  # the others learn from clips
-
 
 def speaks() -> bool:
     """Whether this is the process that talks to people."""
@@ -33,7 +31,7 @@ class Display:
     def on_log(self, values: dict[str, Any]) -> None:
         """Show new figures beside the bar, and all of them as a line."""
         if "loss" in values:
-            self.bar.update(self.task, figures=summary(self.config.stage, values))
+            self.bar.update(self.task, figures=summary(self.config.samples_are, values))
         numbers = [f"{key} {value:.5g}" for key, value in values.items() if isinstance(value, int | float)]
         self.on_note("  ".join(numbers))
 
@@ -42,9 +40,9 @@ class Display:
         self.console.print(text, markup=False)
 
 
-def summary(stage: str, values: dict[str, Any]) -> str:
+def summary(samples_are: str, values: dict[str, Any]) -> str:
     """The figures of a log entry that a person watches."""
-    rate = f"{values['samples_per_s']:.3g} {'pictures' if stage in PICTURE_STAGES else 'clips'}/s"
+    rate = f"{values['samples_per_s']:.3g} {samples_are}/s"
     return f"loss {values['loss']:.4f}, {rate}, {values['data_wait']:.0%} data wait, {values['memory_gb']:.1f} GB"
 
 

@@ -306,6 +306,7 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     stage: ClassVar[Stage]
+    samples_are: ClassVar[Literal["pictures", "clips"]]
 
     output_dir: str
     max_steps: int = Field(default=10_000, ge=1)
@@ -330,6 +331,7 @@ class AutoencoderTrainConfig(TrainConfig):
     """Settings of `t2v train autoencoder`."""
 
     stage: ClassVar[Stage] = "autoencoder"
+    samples_are = "pictures"
     output_dir: str = "runs/autoencoder"
     data: StillsConfig = StillsConfig()
     model: AutoencoderSection = AutoencoderSection()
@@ -340,6 +342,7 @@ class ImageTrainConfig(TrainConfig):
     """Settings of `t2v train image`."""
 
     stage: ClassVar[Stage] = "image"
+    samples_are = "pictures"
     output_dir: str = "runs/image"
     data: CaptionedConfig = CaptionedConfig()
     model: ImageModelSection = ImageModelSection()
@@ -351,6 +354,7 @@ class TemporalTrainConfig(TrainConfig):
     """Settings of `t2v train temporal`."""
 
     stage: ClassVar[Stage] = "temporal"
+    samples_are = "clips"
     output_dir: str = "runs/temporal"
     data: ClipsConfig = ClipsConfig()
     model: TemporalModelSection = TemporalModelSection()
@@ -362,6 +366,7 @@ class InterpolationTrainConfig(TrainConfig):
     """Settings of `t2v train interpolation`."""
 
     stage: ClassVar[Stage] = "interpolation"
+    samples_are = "clips"
     output_dir: str = "runs/interpolation"
     data: KnownClipsConfig = KnownClipsConfig()
     model: InterpolationModelSection = InterpolationModelSection()

@@ -1,6 +1,7 @@
 """The folder of a run: config.yaml, run.json, metrics.jsonl, checkpoints/, samples/, logs/ and the exported model."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from safetensors import SafetensorError
 
@@ -22,6 +23,7 @@ from t2v.training.config import TrainConfig, dump_config
 
 _PACKAGES = ("torch", "accelerate", "transformers", "safetensors", "av")
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP}  # of file systems that have none
 
 
 def git_commit() -> str:
@@ -63,6 +65,34 @@ class RunFolder:
         self.samples = self.path / "samples"
         self.logs = self.path / "logs"
         self.metrics = self.path / "metrics.jsonl"
+        self._lock: IO[str] | None = None
+
+    def lock(self) -> None:
+        """Keep other processes out of the folder, until `close` or the end of this one.
+
+        Raises:
+            InputError: another process trains here, or the folder cannot be written.
+        """
+        with self._writable():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.path / "run.lock", "w")  # noqa: SIM115 - held beyond this call
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise InputError(f"another process trains in {self.path}: end it first, or set output_dir") from error
+
+    def close(self) -> None:
+        """Let other processes train here."""
+        if self._lock is not None:
+            self._lock.close()
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"output_dir {self.path} cannot be written ({error.strerror})") from error
 
     def clean_up(self) -> None:
         """Clear away what a killed run left half-written."""
@@ -93,11 +123,9 @@ class RunFolder:
 
     def start(self, config: TrainConfig) -> None:
         """Make the folder and write what this run is."""
-        try:
+        with self._writable():
             self.samples.mkdir(parents=True, exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
-        except OSError as error:
-            raise InputError(f"output_dir {self.path} cannot be written ({error.strerror})") from error
         header = f"# t2v train {config.stage}\n# {', '.join(f'{name} {value}' for name, value in versions().items())}\n"
         write_text(self.path / "config.yaml", header + dump_config(config))
 

@@ -67,7 +67,8 @@ class Trainer:
             torch.manual_seed(config.seed + self.processes.rank)
         self.parameters = self.learner.parameters
         self.global_step, self.samples_seen = 0, 0
-        self.stop_requested = False
+        self.stop_requested = False  # of this process: set by its signals alone
+        self._stopping = False  # what all processes agreed on, before the last step
         self._seconds_before, self._started = 0.0, time.perf_counter()
         self._agreed_seconds = 0.0
         self._saved_at = -1
@@ -77,6 +78,7 @@ class Trainer:
         if checkpoint is not None:
             self._restore(load_checkpoint(checkpoint))
         if self.processes.is_main:
+            self.folder.forget_metrics_after(self.global_step)
             self.folder.record(
                 {
                     "global_step": self.global_step,
@@ -90,6 +92,7 @@ class Trainer:
         """Prepare the run folder; the checkpoint to go on from."""
         checkpoint = None
         if self.processes.is_main:
+            self.folder.lock()
             self.folder.clean_up()
             checkpoint = self.folder.find_checkpoint(resume, self.on_note)
             with self.folder.guarded():
@@ -124,8 +127,8 @@ class Trainer:
     def _is_over(self) -> bool:
         """Whether to stop before another step; all processes agree on this, and on the time."""
         stop, self._agreed_seconds = self.processes.largest(float(self.stop_requested), self.seconds)
-        self.stop_requested = bool(stop)
-        return self.stop_requested or self.progress(self.global_step) >= 1
+        self._stopping = bool(stop)
+        return self._stopping or self.progress(self.global_step) >= 1
 
     # ------------------------------------------------------------ loop
 
@@ -140,6 +143,7 @@ class Trainer:
         self._started = time.perf_counter()
         self._pace.start()
         with (
+            contextlib.closing(self.folder),
             self.folder.guarded(),
             self._memory_explained(),
             self._signals(),
@@ -150,9 +154,10 @@ class Trainer:
                 self.step(batches)
                 self.on_step(self.global_step, self.progress(self.global_step))
                 self._report()
-            finished = not self.stop_requested
-            if finished and self.global_step % self.config.validate_every:
+            finished = not self._stopping
+            if finished and self._validated.get("global_step") != self.global_step:
                 self._validate()
+                self._saved_at = -1  # its loss goes into the checkpoint
             if self._saved_at != self.global_step or self.config.max_seconds is not None:  # the clock is saved too
                 self._save()
             if finished and self.processes.is_main:
@@ -339,5 +344,5 @@ class Trainer:
             self.on_note(f"the data in {self._data['path']} is not what it was at step {scalars['global_step']}")
         self.global_step, self.samples_seen = scalars["global_step"], scalars["samples_seen"]
         self._seconds_before = self._agreed_seconds = scalars["seconds"]
-        if self.processes.is_main:
-            self.folder.forget_metrics_after(self.global_step)
+        if scalars["validation_loss"] is not None:
+            self._validated = {"validation_loss": scalars["validation_loss"], "global_step": self.global_step}

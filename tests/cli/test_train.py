@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from t2v.cli.main import main
 from t2v.cli.train import app
-from t2v.cli.training_display import summary
+from t2v.cli.training_display import display, summary
+from t2v.training.config import STAGES, load_config
 
 TINY = ["device=cpu", "max_steps=2", "batch_size=2", "data.resolution=16", "data.num_validation=1", "log_every=1"]
 MODEL = ["model.block_out_channels=[4, 4]", "model.norm_num_groups=2"]
@@ -98,7 +99,17 @@ def test_train_dry_run_says_what_it_found_and_leaves_nothing(
 
 def test_the_progress_bar_shows_what_a_person_watches() -> None:
     values = {"loss": 0.123456, "samples_per_s": 12.34, "data_wait": 0.031, "memory_gb": 5.25}
-    assert summary("temporal", values) == "loss 0.1235, 12.3 clips/s, 3% data wait, 5.2 GB"
+    assert summary("clips", values) == "loss 0.1235, 12.3 clips/s, 3% data wait, 5.2 GB"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_display_of_every_stage_shows_what_is_logged(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    values = {"global_step": 1, "loss": 0.5, "samples_per_s": 2.0, "data_wait": 0.0, "memory_gb": 1.0}
+    with display(load_config(stage)) as shown:
+        shown.on_log(values)
+    kind = "clips" if stage in ("temporal", "interpolation") else "pictures"
+    assert f"2 {kind}/s" in shown.bar.tasks[0].fields["figures"]
+    assert "loss 0.5" in capsys.readouterr().err
 
 
 def test_train_help_imports_no_torch() -> None:

@@ -118,6 +118,28 @@ def test_a_new_start_clears_away_what_a_killed_one_left(configure: Configure, tm
     assert trainer.global_step == 2 and leftovers(run) == []
 
 
+def test_a_folder_in_which_another_process_trains_is_left_alone(configure: Configure, tmp_path: Path) -> None:
+    Trainer(configure("autoencoder", "max_steps=2")).run()
+    run = tmp_path / "run"
+    (run / "checkpoints" / ".step-00000004.99.tmp").mkdir()  # the other one is writing it
+    code = (
+        "import sys; from t2v.training.run_folder import RunFolder; folder = RunFolder(sys.argv[1]); folder.lock()\n"
+        "print('locked', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(run)]
+    other = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with other:
+        assert other.stdout is not None and other.stdout.readline() == b"locked\n"
+        with pytest.raises(InputError, match="another process trains in"):
+            Trainer(configure("autoencoder"), resume="auto")
+        other.kill()
+    assert leftovers(run) == ["checkpoints/.step-00000004.99.tmp"]
+    assert Trainer(configure("autoencoder"), resume="auto").run() == "finished"
+    assert leftovers(run) == []
+
+
 def test_a_damaged_checkpoint_is_set_aside_with_a_note(configure: Configure, tmp_path: Path) -> None:
     Trainer(configure("autoencoder")).run()
     file = tmp_path / "run" / "checkpoints" / "step-00000004" / "model.safetensors"

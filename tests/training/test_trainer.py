@@ -1,3 +1,4 @@
+import contextlib
 import json
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 
 import t2v.training.trainer as trainer_module
 from t2v.errors import InputError
+from t2v.training.checkpoint import read_state
 from t2v.training.config import STAGES, TrainConfig
 from t2v.training.figures import Means
 from t2v.training.objectives import build_objective
@@ -77,6 +79,52 @@ def test_run_stops_at_a_signal_and_goes_on(configure: Configure, tmp_path: Path)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000003"]
     trainer = Trainer(config, resume="auto")
     assert trainer.global_step == 3 and trainer.run() == "finished" and trainer.global_step == 4
+
+
+@pytest.mark.parametrize(("request_in", "outcome", "steps"), [(2, "stopped", 2), (5, "finished", 4)])
+def test_a_request_to_stop_that_arrives_while_the_processes_agree_is_neither_lost_nor_obeyed_by_one_alone(
+    request_in: int, outcome: str, steps: int, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(configure("autoencoder"))
+    agreements = 0
+
+    def agree(*values: float) -> list[float]:
+        nonlocal agreements
+        agreements += 1
+        trainer.stop_requested |= agreements == request_in
+        return list(values)
+
+    monkeypatch.setattr(trainer.processes, "largest", agree)
+    assert (trainer.run(), trainer.global_step) == (outcome, steps)
+
+
+@pytest.mark.parametrize("validate_every", [3, 4])
+def test_a_finished_run_that_is_resumed_keeps_its_validation_loss(
+    validate_every: int, configure: Configure, tmp_path: Path
+) -> None:
+    config = configure("autoencoder", f"validate_every={validate_every}")
+    found = []
+    for resume in (None, "auto"):
+        assert Trainer(config, resume).run() == "finished"
+        loss = read_state(tmp_path / "run" / "checkpoints" / "step-00000004")["validation_loss"]
+        found.append((loss, [line["global_step"] for line in metrics(tmp_path / "run") if "psnr" in line]))
+    assert found[0][0] > 0 and found[0] == found[1]
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_has_each_step_once_in_its_metrics(
+    configure: Configure, tmp_path: Path
+) -> None:
+    trainer = Trainer(configure("autoencoder", "save_every=100"))
+    with contextlib.suppress(KeyboardInterrupt):
+        trainer.on_step = die_at_step_2
+        trainer.run()
+    Trainer(configure("autoencoder"), resume="auto").run()
+    assert [line["global_step"] for line in metrics(tmp_path / "run") if "loss" in line] == [1, 2, 3, 4]
+
+
+def die_at_step_2(global_step: int, progress: float) -> None:
+    if global_step == 2:
+        raise KeyboardInterrupt
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader")
