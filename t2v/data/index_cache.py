@@ -1,4 +1,8 @@
-"""The frame indices of videos on disk, so that a second start need not read every packet of every file again."""
+"""The frame indices of videos on disk, so that a second start need not read every packet of every file again.
+
+Files that did not answer have a row as well. Those that fail at once are not kept: what is wrong may be the permission
+to read them, say, or a missing decoder.
+"""
 
 import os
 from fractions import Fraction
@@ -9,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from t2v.data.timeout import Unresponsive
 from t2v.data.video_io import FrameIndex, IndexedVideo, VideoInfo
 
 _TEXTS = ("codec", "pixel_format", "container", "audio_codec")
@@ -22,12 +27,17 @@ _SCHEMA = pa.schema(
         **dict.fromkeys(_NUMBERS, pa.int32()),
         "duration": pa.float64(),
         "is_variable_rate": pa.bool_(),
+        "error": pa.string(),  # of a file that did not answer; the columns above are null then
+        "waited": pa.float64(),  # seconds
     }
 )
 
 
-def load_indices(path: Path) -> dict[str, IndexedVideo]:
-    """The indices in a file by their keys; none where there is no such file, or it is broken."""
+Known = IndexedVideo | Unresponsive  # what a file taught
+
+
+def load_indices(path: Path) -> dict[str, Known]:
+    """What is in a file by the keys of the videos; nothing where there is no such file, or it is broken."""
     try:
         table = pq.read_table(path, schema=_SCHEMA)
     except (OSError, pa.ArrowException):
@@ -35,9 +45,9 @@ def load_indices(path: Path) -> dict[str, IndexedVideo]:
     return {row["key"].as_py(): _from_row(row) for batch in table.to_batches() for row in _rows(batch)}
 
 
-def save_indices(indices: dict[str, IndexedVideo], path: Path) -> None:
-    """Write indices, replacing the file when all is written."""
-    rows = [_to_row(key, video) for key, video in indices.items()]
+def save_indices(known: dict[str, Known], path: Path) -> None:
+    """Write what is known, replacing the file when all is written."""
+    rows = [_to_row(key, video) for key, video in known.items()]
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), temporary, compression="zstd")
@@ -50,7 +60,9 @@ def _rows(batch: pa.RecordBatch) -> list[dict[str, pa.Scalar]]:
     return [{name: batch.column(name)[i] for name in _SCHEMA.names} for i in range(batch.num_rows)]
 
 
-def _to_row(key: str, video: IndexedVideo) -> dict[str, Any]:
+def _to_row(key: str, video: Known) -> dict[str, Any]:
+    if isinstance(video, Unresponsive):
+        return {"key": key, "error": str(video), "waited": video.seconds}
     info, index = video.info, video.index
     return {
         "key": key,
@@ -66,7 +78,9 @@ def _to_row(key: str, video: IndexedVideo) -> dict[str, Any]:
     }
 
 
-def _from_row(row: dict[str, pa.Scalar]) -> IndexedVideo:
+def _from_row(row: dict[str, pa.Scalar]) -> Known:
+    if (error := row["error"].as_py()) is not None:
+        return Unresponsive(error, row["waited"].as_py())
     times = np.array(row["times"].values)
     info = VideoInfo(
         num_frames=len(times),

@@ -12,7 +12,7 @@ import numpy as np
 from t2v.data.clips import Clip, Decoding
 from t2v.data.index_cache import load_indices, save_indices
 from t2v.data.sources import Skipped, Source, find_sources
-from t2v.data.timeout import within
+from t2v.data.timeout import Unresponsive, within
 from t2v.data.video_io import IndexedVideo, ShardMember, VideoPath
 from t2v.errors import InputError
 
@@ -67,12 +67,17 @@ def find_clips(
 
 
 class Indices:
-    """Opens files for their index, each once in the life of the index file."""
+    """Opens files for their index, each once in the life of the index file, also those that do not answer."""
 
     def __init__(self, decoding: Decoding, timeout: float, file: Path | None) -> None:
         self.decoding, self.timeout, self.file = decoding, timeout, file
-        self._known = load_indices(file) if file is not None else {}
+        self._known: dict[str, IndexedVideo] = {}
         self._failed: dict[str, InputError] = {}
+        for key, found in (load_indices(file) if file is not None else {}).items():
+            if not isinstance(found, Unresponsive):
+                self._known[key] = found
+            elif found.seconds >= timeout:  # else it may answer this time
+                self._failed[key] = found
         self._unsaved = 0
 
     def open(self, sources: Iterable[Source | Skipped]) -> Iterator[Clip | Skipped]:
@@ -100,13 +105,14 @@ class Indices:
         try:
             self._known[key] = within(self.timeout, partial(self._index, path), path)
         except InputError as error:
-            self._failed[key] = error
+            self._failed[key] = error.with_traceback(None)
 
     def _save(self, num_new: int, share: float = 0.1) -> None:
         """Write the index file when a tenth of what is known is new, so that an interrupted search loses little."""
         self._unsaved += num_new
         if self.file is not None and self._unsaved > share * len(self._known):
-            save_indices(self._known, self.file)
+            hanging = {key: error for key, error in self._failed.items() if isinstance(error, Unresponsive)}
+            save_indices(self._known | hanging, self.file)
             self._unsaved = 0
 
     def close(self) -> None:

@@ -13,7 +13,15 @@ T = TypeVar("T")
 
 
 class Unresponsive(InputError):
-    """A file did not answer in time."""
+    """A file did not answer in time.
+
+    Args:
+        seconds: how long it was waited for.
+    """
+
+    def __init__(self, message: str, seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class _Helper:
@@ -57,7 +65,8 @@ def within(seconds: float, function: Callable[[], T], what: object) -> T:
         result, error = helper.outcomes.get(timeout=seconds)
     except Empty:
         del _own.helper
-        raise Unresponsive(f"{what}: no answer of the decoder in {seconds:g} s (data.read_timeout)") from None
+        message = f"{what}: no answer of the decoder in {seconds:g} s (data.read_timeout)"
+        raise Unresponsive(message, seconds) from None
     except BaseException:  # an interrupt: whatever the helper still says is no answer to the next call
         del _own.helper
         raise
