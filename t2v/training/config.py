@@ -4,20 +4,32 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from t2v.errors import InputError
 
 Stage = Literal["autoencoder", "image", "temporal", "interpolation"]
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Fps = Annotated[float, Field(gt=0)]
+
+
 class Section(BaseModel):
     """Part of a configuration: an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 # ---------------------------------------------------------------- optim
@@ -29,7 +41,7 @@ class OptimConfig(Section):
     optimizer: Literal["adamw", "adamw_8bit", "muon"] = "adamw"  # adamw is the fused one
     muon_learning_rate: float = Field(default=1e-2, gt=0)  # of the weights that muon orthogonalises
     learning_rate: float = Field(default=1e-3, gt=0)
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Beta, Beta] = (0.9, 0.99)
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     warmup_steps: int = Field(default=200, ge=0)
@@ -78,7 +90,7 @@ class ClipsConfig(DataConfig):
     decoder: Literal["pyav", "decord"] = "pyav"
     sequence_fps: float = Field(default=24.0, gt=0)  # of folders of pictures
     num_frames: int = Field(default=16, ge=2)
-    fps_range: tuple[float, float] = (1.0, 30.0)  # clipped to what each file allows: frames are never duplicated
+    fps_range: tuple[Fps, Fps] = (1.0, 30.0)  # clipped to what each file allows: frames are never duplicated
     curriculum_fraction: float = Field(default=0.5, ge=0, le=1)  # first share of the training: the lower bound falls
     random_crop: bool = False  # else the centre
     flip: bool = False  # half of the samples have left and right exchanged
@@ -103,6 +115,21 @@ class ClipsConfig(DataConfig):
         if self.aspect_buckets == ():
             raise ValueError("aspect_buckets is empty: give sizes, true or false")
         return self
+
+    @field_validator("fps_range")
+    @classmethod
+    def _rates_are_a_range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("the lower bound comes first")
+        return value
+
+    @field_validator("aspect_buckets", mode="wrap")
+    @classmethod
+    def _buckets_are_one_thing(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            raise ValueError("should be true, false or sizes, as in [[320, 192], [192, 320]]") from error
 
     @field_validator("conditioning", mode="before")
     @classmethod
@@ -304,7 +331,7 @@ class PairsValidationConfig(Section):
 class TrainConfig(BaseModel):
     """What every stage has; `max_seconds` makes a time-boxed run, whose schedules follow the clock."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     stage: ClassVar[Stage]
     samples_are: ClassVar[Literal["pictures", "clips"]]
 
@@ -437,6 +464,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"config: {path} cannot be read ({error.strerror}); check --config") from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"config: {path} is no UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from error
     except yaml.YAMLError as error:
         raise InputError(f"config: {path} is no YAML ({' '.join(str(error).split())})") from error
     if not isinstance(tree, dict):
@@ -478,7 +509,8 @@ def _explain(stage: str, error: ValidationError, origins: dict[tuple[str, ...], 
     if first["type"] == "value_error" and isinstance(first["input"], dict):  # keys that do not go together
         return f"{prefix} {key}: {first['msg'].removeprefix('Value error, ')}"
     if first["type"] != "extra_forbidden":
-        return f"{prefix} {key}: {first['msg'].lower()}, got {first['input']!r}"
+        message = "should hold keys and values" if first["type"] == "model_type" else first["msg"].lower()
+        return f"{prefix} {key}: {message.removeprefix('value error, ')}, got {first['input']!r}"
     section: Any = STAGES[stage]
     for part in first["loc"][:-1]:
         section = section.model_fields[str(part)].annotation

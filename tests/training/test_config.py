@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,32 @@ def test_load_config_names_the_wrong_key(override: str, named: str) -> None:
     with pytest.raises(InputError) as error:
         load_config("image", overrides=[override])
     assert named in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optim.betas=[2, 3]", "optim.betas.0: input should be less than 1, got 2"),
+        ("optim.betas=[0.9, -0.1]", "optim.betas.1: input should be greater than or equal to 0, got -0.1"),
+        ("optim.learning_rate=.inf", "optim.learning_rate: input should be a finite number, got inf"),
+        ("max_seconds=.nan", "max_seconds: input should be a finite number, got nan"),
+        ("data.fps_range=[30, 1]", "data.fps_range: the lower bound comes first, got [30, 1]"),
+        ("data.fps_range=[0, 0]", "data.fps_range.0: input should be greater than 0, got 0"),
+        ("data.fps_range=[-5, 1]", "data.fps_range.0: input should be greater than 0, got -5"),
+        ("data.aspect_buckets=[[10]]", "data.aspect_buckets: should be true, false or sizes, as in"),
+        ("data.aspect_buckets=square", "data.aspect_buckets: should be true, false or sizes, as in"),
+        ("data=3", "data: should hold keys and values, got 3"),
+    ],
+)
+def test_load_config_refuses_values_without_a_meaning(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=f"^config: {re.escape(message)}"):
+        load_config("temporal", overrides=[override])
+
+
+def test_load_config_refuses_a_file_that_is_no_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_bytes("output_dir: Übung".encode("latin-1"))
+    with pytest.raises(InputError, match=r"c\.yaml is no UTF-8 text .* at byte 12"):
+        load_config("temporal", [tmp_path / "c.yaml"])
 
 
 @pytest.mark.parametrize("wrong", ["data: {resolution: big}", "data: {resolutoin: 64}", "data: 3", "nonsense: 1"])
