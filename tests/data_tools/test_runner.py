@@ -1,8 +1,10 @@
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -107,12 +109,13 @@ if __name__ == "__main__":
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    subprocess.run([sys.executable, script, tmp_path / "whole.parquet"], check=True)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, script, tmp_path / "whole.parquet"], check=True, env=environment)
     rng = random.Random(0)
     for _ in range(3):
-        process = subprocess.Popen([sys.executable, script, tmp_path / "killed.parquet"])
+        process = subprocess.Popen([sys.executable, script, tmp_path / "killed.parquet"], env=environment)
         time.sleep(rng.uniform(0.4, 1.2))
         process.send_signal(signal.SIGKILL)
         process.wait()
-    subprocess.run([sys.executable, script, tmp_path / "killed.parquet"], check=True)
+    subprocess.run([sys.executable, script, tmp_path / "killed.parquet"], check=True, env=environment)
     assert (tmp_path / "killed.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()

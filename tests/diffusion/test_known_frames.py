@@ -66,7 +66,7 @@ SCHEDULES = {
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_samplers_estimate_and_end_on_the_known_frames(sampler: str, schedule: NoiseSchedule) -> None:
-    if schedule.prediction_type == "flow" and sampler in ("ddpm", "ddim", "dpmpp_2m_karras"):
+    if schedule.prediction_type == "flow" and sampler in ("ddpm", "ddim", "lcm", "dpmpp_2m_karras"):
         pytest.skip("not defined for flow")
     if sampler == "dpmpp_2m_karras":
         pytest.skip("its network is told the nearest timestep, not the true level")
