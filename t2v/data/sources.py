@@ -40,7 +40,7 @@ def find_sources(path: str | Path) -> Iterator[Source | Skipped]:
 
     `path` is a folder with a manifest, a manifest file, a tar shard, or a folder tree. In a tree, a video's caption is
     the text of the `.txt` file of its name; a folder that holds pictures and no videos is one clip, captioned by the
-    `.txt` file beside it.
+    `.txt` file beside it. Folders of training runs are left out, for their samples.
 
     Raises:
         InputError: there is no such path.
@@ -75,12 +75,17 @@ def _from_tree(folder: Path, root: Path) -> Iterator[Source | Skipped]:
         yield Source(folder, _identity(folder, root, pictures), _text_beside(folder))
     for entry in entries:
         if entry.is_dir():
-            if not (entry.is_symlink() and folder.resolve().is_relative_to(entry.resolve())):  # no endless loop
+            is_loop = entry.is_symlink() and folder.resolve().is_relative_to(entry.resolve())
+            if not is_loop and not _is_run(entry):
                 yield from _from_tree(entry, root)
         elif entry.name.lower().endswith(_SHARD_ENDINGS):
             yield from _from_shard(entry, root)
         elif _files([entry], CLIP_SUFFIXES):
             yield Source(entry, _identity(entry, root, [entry]), _text_beside(entry))
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "run.json").is_file() and (folder / "checkpoints").is_dir()
 
 
 def _files(entries: list[Path], suffixes: tuple[str, ...]) -> list[Path]:

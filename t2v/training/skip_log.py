@@ -98,9 +98,15 @@ class SkipLog:
             raise InputError(
                 f"data: {len(broken)} of {self.num_files} files cannot be read, more than data.max_bad_share="
                 f"{self.max_bad_share:g} allows: remove them or raise it; {self.path} lists them, the first: "
-                f"{broken[0].reason}"
+                f"{broken[0].path}: {broken[0].reason}"
             )
 
 
 def _line(file: BadFile) -> str:
-    return json.dumps(asdict(file), ensure_ascii=False) + "\n"
+    return json.dumps(asdict(file) | {"reason": _reason(file)}, ensure_ascii=False) + "\n"
+
+
+def _reason(file: BadFile) -> str:
+    """The reason without the path that messages begin with: a line has it beside."""
+    rest = file.reason.removeprefix(file.path)
+    return rest.removeprefix(":").lstrip() if rest.startswith((":", " ")) else file.reason

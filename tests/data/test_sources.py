@@ -127,6 +127,15 @@ def test_broken_shards_and_captions_are_skipped_with_the_reason(tmp_path: Path) 
         assert isinstance(skipped, Skipped) and words in skipped.reason and "\n" not in skipped.reason
 
 
+def test_samples_of_training_runs_are_no_clips(tmp_path: Path, numbered: Numbered) -> None:
+    (tmp_path / "run" / "samples").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints").mkdir()
+    numbered(tmp_path / "run" / "samples" / "samples-00000002.mp4", 2)
+    numbered(tmp_path / "b.mp4", 2)
+    (tmp_path / "run" / "run.json").write_text("[]")
+    assert [source.path.name for source in find_sources(tmp_path)] == ["b.mp4"]
+
+
 def test_missing_path_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no folder .*nowhere; check --data"):
         list(find_sources(tmp_path / "nowhere"))

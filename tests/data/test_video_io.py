@@ -480,3 +480,10 @@ def test_write_refuses_wrong_frames(tmp_path, frames, fps, message):
     with pytest.raises(InputError, match=message):
         write_video(tmp_path / "a.mp4", frames, fps)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_name_with_a_colon_is_no_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video("a:b 100%.mp4", _gradient(), 24)
+    assert probe("a:b 100%.mp4").num_frames == 10
+    assert read_frames("a:b 100%.mp4").shape == (10, 48, 64, 3)

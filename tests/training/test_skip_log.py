@@ -28,6 +28,15 @@ def test_each_file_is_listed_once(tmp_path: Path) -> None:
     assert lines(path)[2]["reason"] == "frame 5"
 
 
+def test_a_line_says_the_path_once(tmp_path: Path) -> None:
+    path = tmp_path / "skipped.jsonl"
+    reasons = {"a.mp4": "a.mp4 cannot be read", "b.mp4": "b.mp4: frame 5", "c": "c/0.png is 8x8", "d": "no video"}
+    started(path, *(BadFile(name, reason) for name, reason in reasons.items()))
+    assert [line["reason"] for line in lines(path)] == ["cannot be read", "frame 5", "c/0.png is 8x8", "no video"]
+    with pytest.raises(InputError, match=r"the first: a\.mp4: cannot be read$"):
+        started(path, BadFile("a.mp4", "a.mp4 cannot be read"), share=0.0)
+
+
 def started_elsewhere(path: Path) -> SkipLog:
     log = SkipLog(path, 0.5)
     log.num_files = 10

@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 
 from t2v.data.video_io.info import VideoInfo
+from t2v.data.video_io.location import media_url
 from t2v.errors import InputError
 
 # Codecs that a container can hold, by FFmpeg's names.
@@ -42,9 +43,9 @@ def add_audio(video: Path, source: Path) -> None:
 def _mux(video: Path, source: Path, target: Path) -> None:
     options = {"movflags": "+faststart"} if target.suffix.lower() == ".mp4" else {}
     with (
-        av.open(str(video)) as pictures,
-        av.open(str(source), metadata_errors="ignore") as sound,
-        av.open(str(target), "w", options=options) as out,
+        av.open(media_url(video)) as pictures,
+        av.open(media_url(source), metadata_errors="ignore") as sound,
+        av.open(media_url(target), "w", options=options) as out,
     ):
         out.metadata.update(pictures.metadata)
         first_picture = sound.streams.video[0].start_time or 0

@@ -27,7 +27,7 @@ VideoPath = Path | ShardMember
 
 
 def media_url(path: VideoPath) -> str:
-    """What FFmpeg opens; a member of a tar file through its protocol `subfile`."""
+    """What FFmpeg opens or writes; a member of a tar file through its protocol `subfile`."""
     if isinstance(path, ShardMember):
         return f"subfile,,start,{path.offset},end,{path.offset + path.size},,:file:{path.shard}"
-    return str(path)
+    return f"file:{path}"  # else a name with a colon is taken for a protocol

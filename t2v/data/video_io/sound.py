@@ -5,6 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from t2v.data.video_io.location import media_url
 from t2v.errors import InputError
 
 SOUND_RATE = 48_000  # samples per second
@@ -25,7 +26,7 @@ def read_sound(path: Path, start: float, end: float) -> np.ndarray | None:
         InputError: the sound cannot be decoded.
     """
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with av.open(media_url(path), metadata_errors="ignore") as container:
             if not container.streams.audio:
                 return None
             stream = container.streams.audio[0]

@@ -14,6 +14,7 @@ import av
 import imageio.v3 as iio
 import numpy as np
 
+from t2v.data.video_io.location import media_url
 from t2v.data.video_io.sound import add_sound_track, write_sound
 from t2v.errors import InputError
 
@@ -193,7 +194,7 @@ def _encode(target: Path, content: _Content, options: EncodeOptions, codec: str,
     if "movflags" in settings:
         container_options["movflags"] = settings.pop("movflags")
     time_base = 1 / content.rate if content.times is None else _FINE_TIME_BASE
-    with av.open(str(target), "w", options=container_options) as container:
+    with av.open(media_url(target), "w", options=container_options) as container:
         container.metadata.update(content.metadata)
         stream = container.add_stream(codec, rate=content.rate, options=settings)
         stream.height, stream.width = first.shape[:2]
