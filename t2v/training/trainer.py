@@ -321,6 +321,7 @@ class Trainer:
             "samples_seen": self.samples_seen,
             "batch_size": self.config.batch_size,
             "data": self._data,
+            **self._order(),
             "validation_loss": self._validated.get("validation_loss") if validated_here else None,
             **self.learner.scalars(),
         }
@@ -328,6 +329,10 @@ class Trainer:
             checkpoint = Checkpoint(scalars, tensors)
             save_checkpoint(self.folder.checkpoints, self.global_step, checkpoint, self.config.keep_checkpoints)
         self._saved_at = self.global_step
+
+    def _order(self) -> dict[str, int]:
+        """What decides the order of the samples."""
+        return {"seed": self.config.seed, "num_samples": len(self.objective.dataset)}
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         scalars = checkpoint.scalars
@@ -342,6 +347,10 @@ class Trainer:
         self.learner.load(scalars, checkpoint.tensors)
         if scalars["data"]["sha256"] != self._data["sha256"]:
             self.on_note(f"the data in {self._data['path']} is not what it was at step {scalars['global_step']}")
+        for name, value in self._order().items():
+            if scalars.get(name, value) != value:
+                changed = f"{name} was {scalars[name]} up to step {scalars['global_step']} and is {value}"
+                self.on_note(f"{changed}: samples come in another order from here on")
         self.global_step, self.samples_seen = scalars["global_step"], scalars["samples_seen"]
         self._seconds_before = self._agreed_seconds = scalars["seconds"]
         if scalars["validation_loss"] is not None:

@@ -2,6 +2,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -120,6 +121,23 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_has_each_step_once_in
         trainer.run()
     Trainer(configure("autoencoder"), resume="auto").run()
     assert [line["global_step"] for line in metrics(tmp_path / "run") if "loss" in line] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("seed=0", None),
+        ("seed=1", "seed was 0 up to step 4 and is 1"),
+        ("data.max_samples=9", "num_samples was 10 .* 7"),
+    ],
+)
+def test_a_resumed_run_tells_what_changes_the_order_of_its_samples(
+    override: str, told: str | None, configure: Configure
+) -> None:
+    Trainer(configure("autoencoder")).run()
+    notes: list[str] = []
+    Trainer(configure("autoencoder", override), resume="auto", on_note=notes.append)
+    assert [bool(told and re.match(told, note)) for note in notes] == [True] * (told is not None)
 
 
 def die_at_step_2(global_step: int, progress: float) -> None:
