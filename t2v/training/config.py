@@ -26,6 +26,11 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 Fps = Annotated[float, Field(gt=0)]
 
 
+def _usable_cores() -> int:
+    """Those that this process may run on, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Section(BaseModel):
     """Part of a configuration: an unknown key is an error."""
 
@@ -86,7 +91,7 @@ class CaptionedConfig(DataConfig):
 class ClipsConfig(DataConfig):
     """Videos: the data of the temporal layers; captions are optional."""
 
-    num_workers: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=0)
+    num_workers: int = Field(default_factory=lambda: min(4, _usable_cores()), ge=0)
     decoder: Literal["pyav", "decord"] = "pyav"
     sequence_fps: float = Field(default=24.0, gt=0)  # of folders of pictures
     num_frames: int = Field(default=16, ge=2)

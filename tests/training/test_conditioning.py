@@ -71,12 +71,25 @@ def test_prompt_embeddings_are_computed_once(tiny_image_model: Path, tmp_path: P
     prompts = PromptEmbeddings(text_encoder, tiny_image_model, tmp_path, torch.device("cpu"))
     first = prompts(CAPTIONS)
     (folder,) = tmp_path.iterdir()
-    assert len(list(folder.iterdir())) == 2  # distinct captions
+    assert len(list(folder.glob("??/*.safetensors"))) == 2  # distinct captions
     with torch.no_grad():
         next(text_encoder.model.parameters()).zero_()  # must not be asked again
     assert torch.equal(prompts(CAPTIONS), first)
     again = PromptEmbeddings(text_encoder, tiny_image_model, tmp_path, torch.device("cpu"))
     assert torch.equal(again(CAPTIONS), first)
+
+
+def test_prompt_embeddings_keep_few_in_memory(
+    tiny_image_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("t2v.training.prompt_embeddings._MAX_KNOWN", 3)
+    text_encoder = TextEncoder.from_pretrained(tiny_image_model)
+    prompts = PromptEmbeddings(text_encoder, tiny_image_model, tmp_path, torch.device("cpu"))
+    captions = [f"{count} cats" for count in range(5)]
+    first = prompts(captions)
+    for number in (0, 1, 2, 0, 3):
+        assert torch.equal(prompts(captions[number : number + 1])[0], first[number])
+    assert list(prompts._known) == [captions[number] for number in (2, 0, 3)]
 
 
 def test_prompt_embeddings_do_not_depend_on_the_batch(tiny_image_model: Path, tmp_path: Path) -> None:
@@ -111,4 +124,4 @@ def test_captions_beside_the_videos_reach_the_network(configure: Configure, clip
         file.with_suffix(".txt").write_text(f"a square in clip {file.stem}")
     Trainer(configure("temporal", *overrides)).run()
     (folder,) = (tmp_path / "run" / "cache").glob("prompts-*")
-    assert 3 < len(list(folder.iterdir())) <= 7  # six captions and the empty one, each once
+    assert 3 < len(list(folder.glob("??/*.safetensors"))) <= 7  # six captions and the empty one, each once

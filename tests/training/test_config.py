@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -142,3 +143,9 @@ def test_shipped_configs_for_stable_diffusion_load(files: list[str]) -> None:
     config = load_config("temporal", [CONFIGS.parent / "sd15" / file for file in files])
     assert config.data.num_frames == 16 and config.data.resolution == 256  # type: ignore[attr-defined]
     assert config.model.gradient_checkpointing and config.model.train == "temporal"  # type: ignore[attr-defined]
+
+
+def test_no_more_workers_than_usable_cores_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {5}, raising=False)
+    assert load_config("temporal").data.num_workers == 1  # type: ignore[attr-defined]
+    assert load_config("temporal", overrides=["data.num_workers=3"]).data.num_workers == 3  # type: ignore[attr-defined]
