@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from t2v.data.transforms import to_model_range
+from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
 from t2v.models.base import weight_files
 
@@ -81,6 +82,16 @@ def encode_pictures(
         parts.append([part.half().cpu() for part in moments])
         on_encoded(len(pixels))
     return LatentMoments(*(torch.cat(column).contiguous() for column in zip(*parts, strict=True)))
+
+
+def make_cache_folder(cache_dir: str | None, output_dir: Path) -> Path:
+    """The folder that `data.cache_dir` names, by default the run's own; InputError where it cannot be made."""
+    folder = Path(cache_dir) if cache_dir is not None else output_dir / "cache"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"data.cache_dir {folder} cannot be made ({error.strerror}): set another one") from error
+    return folder
 
 
 def cached(folder: Path, key: str, compute: Callable[[], LatentMoments]) -> LatentMoments:

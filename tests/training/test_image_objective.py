@@ -87,6 +87,12 @@ def test_image_refuses_a_base_without_autoencoder(configure: Configure, override
         Trainer(configure("image", override))
 
 
+def test_image_refuses_a_cache_folder_that_cannot_be_made(configure: Configure, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"data\.cache_dir .*file cannot be made"):
+        Trainer(configure("image", f"data.cache_dir={tmp_path / 'file'}"))
+
+
 def test_unet_config_places_attention_by_level() -> None:
     section = UNetSection(block_out_channels=(32, 64, 96), cross_attention_levels=(False, True, True))
     config = unet_config(section, 4, 16, 24)

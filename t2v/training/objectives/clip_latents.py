@@ -17,7 +17,7 @@ from t2v.models.autoencoder import AutoencoderKL
 from t2v.models.base import load_json
 from t2v.training.clip_cache import ClipCache
 from t2v.training.config import ClipsConfig
-from t2v.training.latent_cache import LatentMoments, cache_key, encode, note_tenths
+from t2v.training.latent_cache import LatentMoments, cache_key, encode, make_cache_folder, note_tenths
 from t2v.training.objectives.base import Batch, Context
 from t2v.training.objectives.clip_batches import ClipBatches, ClipSet, PixelReader, ReadFrames, Size
 from t2v.training.randomness import normal
@@ -45,7 +45,7 @@ class ClipLatents:
         self.config, self.device = config, context.device
         self.autoencoder, self.precision = autoencoder, precision
         self.decoding = Decoding(config.decoder, config.sequence_fps)
-        self.cache_dir = Path(config.cache_dir) if config.cache_dir is not None else context.output_dir / "cache"
+        self.cache_dir = make_cache_folder(config.cache_dir, context.output_dir)
         self.skip_log = SkipLog(context.output_dir / "skipped.jsonl", config.max_bad_share)
         clips = self._clips(context.note)
         training, validation = hold_back_clips([clip.path for clip in clips], config.num_validation)
@@ -120,12 +120,6 @@ class ClipLatents:
         data = self.config
         if data.path is None:
             raise InputError("data.path is not set: give the folder of videos with --data")
-        try:
-            self.cache_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"data.cache_dir {self.cache_dir} cannot be made ({error.strerror}): set another one"
-            ) from error
         found = find_clips(
             data.path,
             self.decoding,

@@ -20,7 +20,15 @@ from t2v.models.folder import find_model, save_model_folder
 from t2v.models.text_encoder import TextEncoder, new_text_encoder, split_words, train_tokenizer
 from t2v.models.unet import VideoUNet, VideoUNetConfig
 from t2v.training.config import DiffusionConfig, ImageTrainConfig, UNetSection
-from t2v.training.latent_cache import LatentMoments, cache_key, cached, encode_pictures, in_batches, note_tenths
+from t2v.training.latent_cache import (
+    LatentMoments,
+    cache_key,
+    cached,
+    encode_pictures,
+    in_batches,
+    make_cache_folder,
+    note_tenths,
+)
 from t2v.training.objectives.base import Batch, Context
 from t2v.training.objectives.denoising import PRECISIONS, WeightedLoss
 from t2v.training.randomness import integers, normal, sample_keys, uniform
@@ -128,7 +136,7 @@ class ImageObjective:
 
     def _latents(self, stills: list[Still], context: Context) -> LatentMoments:
         data = self.config.data
-        folder = Path(data.cache_dir) if data.cache_dir is not None else context.output_dir / "cache"
+        folder = make_cache_folder(data.cache_dir, context.output_dir)
         key = cache_key(self.base, (still.content for still in stills), {"resolution": data.resolution})
 
         def compute() -> LatentMoments:
