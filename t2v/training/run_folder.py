@@ -1,4 +1,4 @@
-"""The folder of a run: config.yaml, run.json, metrics.jsonl, checkpoints/, samples/, logs/ and the exported model."""
+"""A run folder: config.yaml, run.json, run.lock, metrics.jsonl, checkpoints/, samples/, logs/ exported model."""
 
 import errno
 import fcntl
