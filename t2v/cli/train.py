@@ -41,7 +41,7 @@ def train(
 
     On several GPUs: accelerate launch --config_file configs/accelerate/ddp.yaml -m t2v train ...
     """
-    from t2v.training.config import dump_config, load_config
+    from t2v.training.config_files import dump_config, load_config
 
     model_key = "init_from" if stage is Stage.AUTOENCODER else "model.base"
     settings = load_config(stage, config or [], overrides or [], {model_key: model, "data.path": data})

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from t2v.training.config import TrainConfig, dump_config
+from t2v.training.config import TrainConfig
+from t2v.training.config_files import dump_config
 from t2v.training.run_folder import write_text
 
 PARTS = ("motion", "model", "interpolation")  # folders that a run exports

@@ -19,7 +19,8 @@ import t2v
 from t2v.data.manifest import MANIFEST_NAME
 from t2v.errors import InputError
 from t2v.training.checkpoint import clean_up, complete_checkpoints, newest_sound_checkpoint
-from t2v.training.config import TrainConfig, dump_config
+from t2v.training.config import TrainConfig
+from t2v.training.config_files import dump_config
 
 _PACKAGES = ("torch", "accelerate", "transformers", "safetensors", "av")
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from t2v.cli.main import main
 from t2v.cli.train import app
 from t2v.cli.training_display import display, summary
-from t2v.training.config import STAGES, load_config
+from t2v.training.config import STAGES
+from t2v.training.config_files import load_config
 
 TINY = ["device=cpu", "max_steps=2", "batch_size=2", "data.resolution=16", "data.num_validation=1", "log_every=1"]
 MODEL = ["model.block_out_channels=[4, 4]", "model.norm_num_groups=2"]

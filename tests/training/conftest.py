@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from t2v.training.config import TrainConfig, load_config
+from t2v.training.config import TrainConfig
+from t2v.training.config_files import load_config
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 220)}
 COMMON: dict[str, Any] = {

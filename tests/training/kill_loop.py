@@ -14,7 +14,7 @@ import time
 import torch
 
 import t2v.training.objectives.autoencoder  # noqa: F401 - once here, not after each fork
-from t2v.training.config import load_config
+from t2v.training.config_files import load_config
 from t2v.training.trainer import Trainer
 
 

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import t2v.training.trainer as trainer_module
-from t2v.training.config import TrainConfig, load_config
+from t2v.training.config import TrainConfig
+from t2v.training.config_files import load_config
 from t2v.training.objectives import build_objective
 from t2v.training.objectives.base import Objective
 from t2v.training.sharding import gather

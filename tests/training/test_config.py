@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from t2v.errors import InputError
-from t2v.training.config import STAGES, ImageTrainConfig, dump_config, load_config
+from t2v.training.config import STAGES, ImageTrainConfig
+from t2v.training.config_files import dump_config, load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "mini"
 

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 import t2v.training.checkpoint as checkpoint_module
 from t2v.errors import InputError
-from t2v.training.config import TrainConfig, dump_config
+from t2v.training.config import TrainConfig
+from t2v.training.config_files import dump_config
 from t2v.training.trainer import Trainer
 
 Configure = Callable[..., TrainConfig]

@@ -8,7 +8,8 @@ import pytest
 import torch
 import yaml
 
-from t2v.training.config import TrainConfig, load_config
+from t2v.training.config import TrainConfig
+from t2v.training.config_files import load_config
 from t2v.training.model_card import RunSummary, model_card, write_model_card
 from t2v.training.trainer import Trainer
 

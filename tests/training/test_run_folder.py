@@ -5,7 +5,7 @@ import pytest
 
 from t2v.errors import InputError
 from t2v.training.checkpoint import Checkpoint, save_checkpoint
-from t2v.training.config import load_config
+from t2v.training.config_files import load_config
 from t2v.training.run_folder import RunFolder, data_fingerprint
 
 

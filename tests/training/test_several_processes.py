@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import t2v.training.trainer as trainer_module
-from t2v.training.config import TrainConfig, dump_config
+from t2v.training.config import TrainConfig
+from t2v.training.config_files import dump_config
 from t2v.training.objectives import build_objective
 from t2v.training.trainer import Trainer
 from tests.training.measured_runs import draws, gradients, in_double
