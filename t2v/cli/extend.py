@@ -46,6 +46,7 @@ def extend(
     guidance_scale: TextGuidance = 2.0,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    offline: options.Offline = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:

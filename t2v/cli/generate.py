@@ -83,6 +83,7 @@ def generate(
     interpolate: options.Interpolate = None,
     preview: options.Preview = False,
     as_json: options.AsJson = False,
+    offline: options.Offline = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:

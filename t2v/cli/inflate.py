@@ -19,6 +19,7 @@ def inflate(
     temporal_conv: Annotated[bool, typer.Option(help="Convolutions over frames.")] = True,
     temporal_attention: Annotated[bool, typer.Option(help="Attention over frames.")] = True,
     seed: Annotated[int, typer.Option(help="Of the temporal weights that do not start at zero.")] = 0,
+    offline: options.Offline = False,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Write identity-initialised temporal layers for an image model: the start of training.

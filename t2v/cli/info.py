@@ -26,6 +26,7 @@ def info(
     height: options.Height = None,
     width: options.Width = None,
     dtype: options.Dtype = None,
+    offline: options.Offline = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Show a model's parts, its parameters, its scheduler, and the memory that a video takes.

@@ -190,6 +190,7 @@ def interpolate(
     guidance_scale: TextGuidance = 2.0,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    offline: options.Offline = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:

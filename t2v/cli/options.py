@@ -1,11 +1,19 @@
 """The options that commands share, each with its one explanation."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 _MODEL_DEFAULT = "[default: the model's]"
+
+
+def _go_offline(value: bool) -> bool:
+    if value:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    return value
+
 
 Prompt = Annotated[str | None, typer.Argument(help="What the video shows.", show_default=False)]
 Output = Annotated[
@@ -72,6 +80,10 @@ ContextOverlap = Annotated[int | None, typer.Option(help="Frames that neighbouri
 Interpolate = Annotated[
     int | None,
     typer.Option(help="So many times the frame rate, by the model's interpolation/: 5 makes 76 frames of 16."),
+]
+Offline = Annotated[
+    bool,
+    typer.Option("--offline", callback=_go_offline, help="Take what hub ids name from the local cache, or not at all."),
 ]
 Preview = Annotated[
     bool, typer.Option("--preview/--no-preview", help="Write OUTPUT.preview.webp while the picture forms.")

@@ -1,5 +1,6 @@
 """What a command tells a person while it works. Everything but results goes to stderr."""
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ class Reporter:
     """A progress bar with steps and seconds, and one-line notes; silent when quiet."""
 
     def __init__(self, quiet: bool) -> None:
+        if quiet:
+            os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # read when the hub client is imported
         self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
         self._warned: set[str] = set()

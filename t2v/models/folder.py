@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import huggingface_hub
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import CLIPTokenizerFast
 
 from t2v.errors import InputError
@@ -27,7 +29,10 @@ from t2v.models.unet import VideoUNet
 ZOO = Path(__file__).parents[1] / "zoo"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")  # OWNER/NAME, or OWNER/NAME@REVISION
 TOKENIZER_FILES = ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
-CONFIG_PATTERNS = ["model_index.json", "vocabulary.json", "*/*.json", "*/*.txt", "motion/*.safetensors"]
+CONFIG_PATTERNS = ["model_index.json", "generation_config.json", "vocabulary.json", "tokenizer/*.txt"]
+CONFIG_PATTERNS += [f"{part}/*.json" for part in (*STEMS, "tokenizer", "scheduler", "motion", "interpolation")]
+CONFIG_PATTERNS += ["motion/*.safetensors", "interpolation/*.safetensors"]
+TRUE = ("1", "ON", "YES", "TRUE")  # of an environment variable, as the hub client reads it
 
 
 @dataclass
@@ -164,10 +169,17 @@ def _download(name: str) -> Path:
 def _snapshot(name: str, patterns: list[str]) -> Path:
     """Files of a hub id, OWNER/NAME or OWNER/NAME@REVISION; with HF_HUB_OFFLINE=1 those in the cache."""
     repository, _, revision = name.partition("@")
-    options = {"revision": revision} if revision else {}
+    options: dict[str, Any] = {"revision": revision} if revision else {}
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in TRUE
+    options |= {"local_files_only": True} if offline else {}
     try:
         return Path(huggingface_hub.snapshot_download(repository, allow_patterns=patterns, **options))
     except Exception as error:  # the HTTP library, and with it the errors, depends on the version of the hub client
+        if isinstance(error, LocalEntryNotFoundError) and offline:
+            raise InputError(
+                f"{name} is no folder here and not in the hub's cache, and nothing is downloaded with --offline or "
+                "HF_HUB_OFFLINE=1: check the name, or run once without"
+            ) from error
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{name} is no folder here, and getting it from the hub failed ({reason}): check the name and the network"

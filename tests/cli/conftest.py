@@ -18,6 +18,8 @@ def t2v_command(monkeypatch, capsys, tmp_path) -> Callable[..., Outcome]:
     from t2v.cli.main import main
 
     monkeypatch.chdir(tmp_path)
+    for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_PROGRESS_BARS"):
+        monkeypatch.setenv(name, "0")  # options set them: put back after the test
 
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["t2v", *map(str, arguments)])

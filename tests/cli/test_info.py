@@ -62,3 +62,20 @@ def test_info_of_a_motion_folder_and_a_lora(t2v_command, tiny_model, tmp_path):
     assert (facts["kind"], facts["rank"], facts["layers"]) == ("LoRA", "4, 8", "1 of the U-Net, 1 of the text encoder")
     save_file({"x": torch.zeros(3)}, "b.safetensors")
     assert "unknown weights" in t2v_command("info", "b.safetensors").out
+
+
+def test_info_offline_asks_no_network(t2v_command, tiny_model, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    def snapshot_download(name, allow_patterns, local_files_only=False):
+        asked.append((name, local_files_only))
+        return str(tiny_model)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    for arguments in (("--offline",), ()):
+        done = t2v_command("info", "someone/model", *arguments)
+        assert done.code == 0, done.err
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    assert set(asked) == {("someone/model", True), ("someone/model", False)}

@@ -261,8 +261,10 @@ def test_hub_models_are_downloaded_as_safetensors_alone(model, tmp_path, monkeyp
     for part in ("unet/diffusion_pytorch_model", "text_encoder/model"):
         (model / f"{part}.safetensors").rename(model / f"{part}{variant}.safetensors")
     unwanted = ["v1.safetensors", "unet/diffusion_pytorch_model.non_ema.safetensors", "unet/model.bin", "vae/x.ckpt"]
-    unwanted += ["vae/diffusion_pytorch_model.fp16.safetensors", "unet/code.py"]
-    for name in unwanted:
+    unwanted += ["vae/diffusion_pytorch_model.fp16.safetensors", "unet/code.py", "safety_checker/config.json"]
+    wanted = ["generation_config.json", "interpolation/config.json", "interpolation/x.safetensors"]
+    for name in unwanted + wanted:
+        (model / name).parent.mkdir(exist_ok=True)
         (model / name).touch()
     downloaded: list[str] = []
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fake_hub(model, tmp_path / "local", downloaded))
@@ -271,6 +273,7 @@ def test_hub_models_are_downloaded_as_safetensors_alone(model, tmp_path, monkeyp
     assert loaded.unet.motion is not None
     assert loaded.vocabulary is not None
     assert not set(unwanted) & set(downloaded)
+    assert set(wanted) < set(downloaded)
 
 
 def test_a_revision_of_a_hub_model_can_be_named(model, tmp_path, monkeypatch):
@@ -284,6 +287,40 @@ def test_a_revision_of_a_hub_model_can_be_named(model, tmp_path, monkeypatch):
     shutil.copytree(model / "motion", tmp_path / "motion")
     load_components("someone/model@1a2b3c", tokenizer="someone/words", motion=str(tmp_path / "motion"))
     assert set(asked) == {("someone/model", "1a2b3c"), ("someone/words", None)}
+
+
+@pytest.fixture
+def cache(saved, tmp_path, monkeypatch) -> Path:
+    """The hub client's cache with someone/model: revision v1 as saved, the newest without motion; no way out."""
+    cache = tmp_path / "hub"
+    repository = cache / "models--someone--model"
+    for revision, commit in (("v1", "1" * 40), ("main", "2" * 40)):
+        shutil.copytree(saved, repository / "snapshots" / commit)
+        (repository / "refs").mkdir(exist_ok=True)
+        (repository / "refs" / revision).write_text(commit)
+    shutil.rmtree(repository / "snapshots" / ("2" * 40) / "motion")
+
+    def connect(*_arguments, **_options):
+        raise AssertionError("something was sent")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("socket.socket.connect", connect)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return cache
+
+
+@pytest.mark.parametrize(("revision", "has_motion"), [("", False), ("@v1", True), (f"@{'1' * 40}", True)])
+def test_offline_takes_a_revision_from_the_cache(cache, revision, has_motion):
+    loaded = load_components(f"someone/model{revision}")
+    assert loaded.path.is_relative_to(cache)
+    assert (loaded.unet.motion is not None) == has_motion
+
+
+@pytest.mark.parametrize("name", ["someone/other", "someone/model@v2"])
+def test_offline_says_what_is_not_in_the_cache(cache, name):
+    with pytest.raises(InputError, match=f"^{name} is no folder here and not in the hub's cache") as error:
+        load_components(name)
+    assert "\n" not in str(error.value)
 
 
 def test_hub_failure_is_one_line(monkeypatch):
