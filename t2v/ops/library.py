@@ -151,17 +151,32 @@ def _save_conv(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor])
 
 
 def _conv_gradients(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Of the convolution by torch's own, on the view (B, C, F, H*W)."""
+    """Deterministic, unlike what cuDNN may choose.
+
+    The images' gradient is the convolution itself by the transposed weight with its taps turned round: the same kernel,
+    with nothing after it. The weight's has a long sum, over pixels and frames, and a small result, for which cuBLAS
+    splits the sum: one product a tap, of slices that are views.
+    """
     images, weight = ctx.saved_tensors
-    videos = (x.unflatten(0, (-1, ctx.num_frames)).flatten(3).transpose(1, 2) for x in (grad, images))
-    wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.has_bias and ctx.needs_input_grad[2]]
-    grad_images, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-        *videos, weight, [weight.shape[0]], [1, 1], [1, 0], [1, 1], False, [0, 0], 1, wanted
-    )
-    if grad_images is not None:
-        grad_images = grad_images.transpose(1, 2).unflatten(3, images.shape[2:]).flatten(0, 1)
+    grad_images = grad_weight = None
+    if ctx.needs_input_grad[0]:
+        turned = weight.transpose(0, 1).flip(2)
+        grad_images = temporal_conv(grad, turned, None, ctx.num_frames, None, None, False)[0]
+    if ctx.needs_input_grad[1]:
+        grad_weight = _conv_weight_gradient(grad, images, ctx.num_frames).to(weight.dtype)
+    grad_bias = grad.sum((0, 2, 3)) if ctx.has_bias else None
     grad_shift = grad.unflatten(0, (-1, ctx.num_frames)).sum((1, 3, 4)) if ctx.has_shift else None
     return grad_images, grad_weight, grad_bias, None, grad_shift, grad if ctx.has_residual else None, None
+
+
+def _conv_weight_gradient(grad: Tensor, images: Tensor, num_frames: int) -> Tensor:
+    """(C_OUT, C_IN, 3, 1), float32: tap t is the sum over frames f of grad[f]^T images[f + t - 1]."""
+    grads, inputs = (
+        x.permute(0, 2, 3, 1).reshape(-1, num_frames, x.shape[2] * x.shape[3], x.shape[1]) for x in (grad, images)
+    )  # (B, F, H*W, C), views
+    slices = ((grads[:, 1:], inputs[:, :-1]), (grads, inputs), (grads[:, :-1], inputs[:, 1:]))
+    taps = [(g.flatten(1, 2).transpose(1, 2) @ x.flatten(1, 2)).sum(0, dtype=torch.float32) for g, x in slices]
+    return torch.stack(taps, dim=-1).unsqueeze(-1)
 
 
 temporal_conv.register_autograd(_conv_gradients, setup_context=_save_conv)

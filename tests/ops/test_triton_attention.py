@@ -7,7 +7,15 @@ from t2v.ops import functional, library, reference, use_backend
 from tests.ops.kernel_cases import DEVICE, DTYPES, check, kernels, randn
 
 # batch, frames, pixels (not a multiple of the tile), heads, head size
-SHAPES = [(2, 1, 5, 1, 40), (2, 2, 9, 1, 24), (1, 7, 3, 2, 40), (2, 15, 5, 1, 80), (1, 76, 2, 1, 160), (1, 33, 1, 1, 8)]
+SHAPES = [
+    (2, 1, 5, 1, 40),
+    (2, 2, 9, 1, 24),
+    (1, 7, 3, 2, 40),
+    (2, 15, 5, 1, 80),
+    (1, 16, 1, 8, 40),
+    (1, 76, 2, 1, 160),
+    (1, 33, 1, 1, 8),
+]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

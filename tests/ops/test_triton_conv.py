@@ -7,7 +7,14 @@ from t2v.ops import functional, library, reference
 from tests.ops.kernel_cases import DTYPES, check, images, kernels, randn
 
 # videos, frames, channels in and out, size
-SHAPES = [(2, 1, 40, 40, (3, 5)), (2, 2, 40, 96, (9, 9)), (1, 7, 20, 70, (3, 3)), (1, 3, 64, 320, (2, 3))]
+SHAPES = [
+    (2, 1, 40, 40, (3, 5)),
+    (2, 2, 40, 96, (9, 9)),
+    (1, 7, 20, 70, (3, 3)),
+    (1, 15, 8, 8, (1, 1)),
+    (1, 76, 24, 8, (1, 3)),
+    (1, 3, 320, 320, (2, 3)),
+]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -49,6 +56,39 @@ def test_statistics_serve_the_norm_that_follows(channels: int, size: tuple[int, 
 
     inputs = [images(4, channels, *size), randn(channels, channels, 3, 1, seed=1), randn(channels, seed=2)]
     check(op, plain, [*inputs, randn(2, channels, seed=3)])
+
+
+def test_other_layouts_are_taken_too() -> None:
+    """Images in contiguous memory, a part of wider images, and the gradient of a sum, which is one number."""
+    weight, bias = randn(40, 40, 3, 1, seed=1), randn(40, seed=2)
+    for x in (randn(4, 40, 3, 5), images(4, 80, 3, 5)[:, 20:60]):
+        results = []
+        for layout in (x, x.contiguous(memory_format=torch.channels_last)):
+            leaves = [y.detach().requires_grad_() for y in (layout, weight, bias)]
+            with kernels():
+                out = functional.temporal_conv(*leaves, 2)
+                results.append([out, *torch.autograd.grad(out.sum(), leaves)])
+        assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_runs_are_equal_to_the_bit() -> None:
+    inputs = [images(6, 40, 9, 9), randn(40, 40, 3, 1, seed=1), randn(40, seed=2), randn(2, 40, seed=3)]
+    runs = []
+    with kernels():
+        for _ in range(2):
+            leaves = [x.detach().requires_grad_() for x in inputs]
+            out, statistics = functional.temporal_conv_with_statistics(*leaves[:3], 3, leaves[3])
+            runs.append([out, statistics, *torch.autograd.grad(out.square().sum(), leaves)])
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+def test_a_frozen_weight_or_input_costs_no_gradient() -> None:
+    x, weight = images(2, 8, 2, 2), randn(8, 8, 3, 1, seed=1)
+    for leaf in (x.requires_grad_(), weight.requires_grad_()):
+        with kernels():
+            out = functional.temporal_conv(x, weight, None, 2)
+            assert torch.autograd.grad(out.sum(), leaf)[0].shape == leaf.shape
+        leaf.requires_grad_(False)
 
 
 def test_a_frame_moves_with_its_neighbours() -> None:

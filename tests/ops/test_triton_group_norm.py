@@ -43,6 +43,29 @@ def test_keeps_the_layout_and_takes_a_whole_video_as_a_view() -> None:
     torch.testing.assert_close(got, reference.group_norm(video, 4, weight, bias, 1e-5), rtol=1e-4, atol=1e-5)
 
 
+def test_other_layouts_are_taken_too() -> None:
+    """Images in contiguous memory, a part of wider images, and the gradient of a sum, which is one number."""
+    weight, bias = randn(40, seed=1), randn(40, seed=2)
+    for x in (randn(2, 40, 3, 5), images(2, 80, 3, 5)[:, 20:60]):
+        results = []
+        for layout in (x, x.contiguous(memory_format=torch.channels_last)):
+            leaves = [y.detach().requires_grad_() for y in (layout, weight, bias)]
+            with kernels():
+                out = functional.group_norm_silu(leaves[0], 8, *leaves[1:], 1e-5)
+                results.append([out, *torch.autograd.grad(out.sum(), leaves)])
+        assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_runs_are_equal_to_the_bit() -> None:
+    runs = []
+    with kernels():
+        for _ in range(2):
+            leaves = [x.requires_grad_() for x in (images(3, 40, 9, 17), randn(40, seed=1), randn(40, seed=2))]
+            out = functional.group_norm_silu(leaves[0], 8, *leaves[1:], 1e-5)
+            runs.append([out, *torch.autograd.grad(out.square().sum(), leaves)])
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
 def test_operator_passes_opcheck() -> None:
     x, weight, bias = images(1, 4, 2, 2).requires_grad_(), randn(4, seed=1).requires_grad_(), randn(4).requires_grad_()
     torch.library.opcheck(library.group_norm, (x, 2, weight, bias, 1e-5, True, None))
