@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2v.cli import options
+from t2v.cli import evaluate_results, options
 from t2v.cli.filling import FrameGuidance, Interpolation
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from t2v.pipelines.text_to_video import TextToVideoPipeline
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure what a model makes.")
+app.command()(evaluate_results.compare)
 
 Data = Annotated[
     Path, typer.Option(help="Rendered clips with captions and labels: t2v-data world clips --held-out --labels.")
