@@ -94,3 +94,11 @@ def sd2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.models.peers import SD2, save_pipeline
 
     return save_pipeline(SD2, tmp_path_factory.mktemp("peers") / "sd2")
+
+
+@pytest.fixture(scope="session")
+def modelscope_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small text-to-video folder of ModelScope's kind that diffusers wrote; read only."""
+    from tests.models.peers import save_video_pipeline
+
+    return save_video_pipeline(tmp_path_factory.mktemp("peers") / "modelscope")

@@ -87,11 +87,16 @@ def _facts(found: "ModelInfo") -> list[tuple[str, Any]]:
     motion = "none: an image model, see `t2v inflate` and `t2v train temporal`"
     if found.motion is not None:
         share = f"{found.temporal_share:.1%} of the U-Net is temporal ({found.motion.layers})"
-        motion = f"trained on {found.motion.num_frames} frames, {share}"
+        frames = f"{found.motion.num_frames}"
+        if found.motion.max_num_frames > found.motion.num_frames:
+            frames += f" to {found.motion.max_num_frames}"
+        motion = f"trained on {frames} frames, {share}"
     size = f"{settings.num_frames} frames, {settings.width}x{settings.height}, {found.dtype}"
     parts = f"weights {format_bytes(memory.weights)}, denoising {format_bytes(memory.denoise)}"
     schedule = found.schedule
     return [
+        ("kind", found.kind),
+        ("shapes", found.shapes),
         ("motion", motion),
         (
             "scheduler",

@@ -201,14 +201,16 @@ def save_model(
     save_json(folder / "config.json", config)
 
 
-def check_state_dict(expected: torch.nn.Module, state_dict: Mapping[str, torch.Tensor], what: str) -> None:
+def check_state_dict(
+    expected: torch.nn.Module | Mapping[str, torch.Tensor], state_dict: Mapping[str, torch.Tensor], what: str
+) -> None:
     """Raise InputError naming the first key that is missing, has another shape, or is not expected.
 
     Args:
-        expected: the network whose parameters and buffers must be in `state_dict`.
+        expected: what must be in `state_dict`: the parameters and buffers of a network, or these tensors.
         what: how the message calls the file, e.g. its path.
     """
-    own = expected.state_dict()
+    own = expected.state_dict() if isinstance(expected, torch.nn.Module) else expected
     for name, tensor in own.items():
         if name not in state_dict:
             raise InputError(f"{what}: {name} is missing: the weights do not belong to this config.json")

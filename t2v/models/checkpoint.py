@@ -11,9 +11,14 @@ from transformers import CLIPTokenizerFast
 from t2v.errors import InputError
 from t2v.models.base import DIFFUSERS_STEM, load_config, load_json, load_state_dict, save_json, save_model
 from t2v.models.text_encoder import save_tokenizer
+from t2v.models.unet_config import VIDEO_UNET
 
 STEMS = {"text_encoder": "model", "unet": DIFFUSERS_STEM, "vae": DIFFUSERS_STEM}
-CLASSES = {"text_encoder": "CLIPTextModel", "unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+CLASSES: dict[str, tuple[str, ...]] = {
+    "text_encoder": ("CLIPTextModel",),
+    "unet": ("UNet2DConditionModel", VIDEO_UNET),
+    "vae": ("AutoencoderKL",),
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An image model; tokenizer and motion are beside it."""
+    """An image model, or a video model whose U-Net is all of it; tokenizer and motion are beside it."""
 
     parts: dict[str, Part]  # text_encoder, unet, vae
     scheduler: dict[str, Any]  # scheduler_config.json
@@ -52,11 +57,12 @@ def write_folder(checkpoint: Checkpoint, folder: str | Path, tokenizer: CLIPToke
     save_tokenizer(tokenizer, folder / "tokenizer")
     (folder / "scheduler").mkdir(exist_ok=True)
     save_json(folder / "scheduler" / "scheduler_config.json", checkpoint.scheduler)
-    save_json(folder / "model_index.json", model_index(checkpoint.scheduler))
+    unet_class = checkpoint.parts["unet"].config.get("_class_name", "UNet2DConditionModel")
+    save_json(folder / "model_index.json", model_index(checkpoint.scheduler, unet_class))
 
 
 def check_index(folder: Path) -> None:
-    """Raise InputError unless `model_index.json` is there and names the classes of Stable Diffusion 1 or 2."""
+    """Raise InputError unless `model_index.json` names the classes of Stable Diffusion 1 or 2, or of ModelScope."""
     index = load_json(folder / "model_index.json")
     if _class_in(index, "text_encoder_2") is not None:
         raise InputError(
@@ -64,10 +70,15 @@ def check_index(folder: Path) -> None:
         )
     for part, supported in CLASSES.items():
         found = _class_in(index, part)
-        if found != supported:
+        if found not in supported:
             raise InputError(
-                f"{folder / 'model_index.json'}: {part} is {found}, supported is {supported} (Stable Diffusion 1 or 2)"
+                f"{folder / 'model_index.json'}: {part} is {found}, supported is {' or '.join(supported)} (Stable "
+                "Diffusion 1 or 2, ModelScope)"
             )
+    named = _class_in(index, "unet")
+    written = load_config(folder / "unet").get("_class_name", named)
+    if written != named:
+        raise InputError(f"{folder}: unet is {named} in model_index.json, {written} in its config.json: restore them")
 
 
 def _class_in(index: dict[str, Any], part: str) -> Any:
@@ -76,17 +87,22 @@ def _class_in(index: dict[str, Any], part: str) -> Any:
     return entry[-1] if isinstance(entry, list) and entry else entry
 
 
-def model_index(scheduler_config: dict[str, Any]) -> dict[str, Any]:
+def model_index(scheduler_config: dict[str, Any], unet_class: str = "UNet2DConditionModel") -> dict[str, Any]:
     """The content of `model_index.json`: which classes of which library other tools open the parts with."""
+    parts = {
+        "scheduler": ["diffusers", scheduler_config.get("_class_name", "DDIMScheduler")],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", unet_class],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    if unet_class == VIDEO_UNET:
+        return {"_class_name": "TextToVideoSDPipeline", **parts}
     return {
         "_class_name": "StableDiffusionPipeline",
         "feature_extractor": [None, None],
         "image_encoder": [None, None],
         "requires_safety_checker": False,
         "safety_checker": [None, None],
-        "scheduler": ["diffusers", scheduler_config.get("_class_name", "DDIMScheduler")],
-        "text_encoder": ["transformers", CLASSES["text_encoder"]],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", CLASSES["unet"]],
-        "vae": ["diffusers", CLASSES["vae"]],
+        **parts,
     }

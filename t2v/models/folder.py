@@ -21,6 +21,7 @@ from t2v.models.base import DIFFUSERS_STEM, PICKLE_REFUSED, PICKLE_SUFFIXES, sav
 from t2v.models.checkpoint import STEMS, model_index, read_folder
 from t2v.models.inflate import save_motion
 from t2v.models.lora_file import parse_lora, read_lora
+from t2v.models.modelscope import is_modelscope, load_modelscope, refuse_motion
 from t2v.models.motion import read_motion, use_motion
 from t2v.models.single_file import check_single_file, read_single_file
 from t2v.models.text_encoder import EOS_TOKEN, TextEncoder, load_tokenizer
@@ -215,6 +216,8 @@ def load_components(
     tokenizer_folder = find_tokenizer(path, tokenizer)
     checkpoint = read_single_file(path) if path.is_file() else read_folder(path)
     source = None if motion_path is None else read_motion(motion_path)
+    if is_modelscope(checkpoint.parts["unet"].config):
+        refuse_motion(name, motion_path)
     words = load_model_tokenizer(path, tokenizer_folder, checkpoint.parts["unet"].config)
     files = [path] if path.is_file() else _weight_files(path)
     vocabulary = _load_vocabulary(path / "vocabulary.json")
@@ -222,7 +225,8 @@ def load_components(
     text, unet_part, vae = (checkpoint.parts[part] for part in ("text_encoder", "unet", "vae"))
     text_encoder = TextEncoder.from_parts(text.config, text.weights, words, labels["text_encoder"])
     autoencoder = AutoencoderKL.from_parts(vae.config, vae.weights, labels["vae"])
-    unet = VideoUNet.from_parts(unet_part.config, unet_part.weights, labels["unet"])
+    load_unet = load_modelscope if is_modelscope(unet_part.config) else VideoUNet.from_parts
+    unet = load_unet(unet_part.config, unet_part.weights, labels["unet"])
     _check_fit(path, unet, autoencoder, text_encoder)
     if source is not None:
         use_motion(unet, source, motion_norm)

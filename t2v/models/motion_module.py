@@ -87,10 +87,10 @@ class FrameTransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels)
 
-    def forward(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """x: (B, F, N, C); positions: (F, 1, C) or (B, F, 1, C) -> the shape of x."""
+    def forward(self, x: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
+        """x: (B, F, N, C); positions: (F, 1, C), (B, F, 1, C) or None -> the shape of x."""
         for norm, attention in ((self.norm1, self.attn1), (self.norm2, self.attn2)):
-            normed = add(norm(x), positions)
+            normed = norm(x) if positions is None else add(norm(x), positions)
             x = add(attention(normed, normed), x)
         return add(self.ff(self.norm3(x)), x)
 
@@ -99,26 +99,37 @@ class MotionModule(nn.Module):
     """GroupNorm, projection in, transformer blocks over frames, projection out, residual.
 
     The statistics of the GroupNorm are those of all frames together, as in diffusers (`norm_over_frames`), or of each
-    frame, as in AnimateDiff's own code.
+    frame, as in AnimateDiff's own code. ModelScope's transformers over frames are the same, without positions.
     """
 
     def __init__(
-        self, channels: int, num_heads: int, num_layers: int, num_groups: int, norm_over_frames: bool = True
+        self,
+        channels: int,
+        num_heads: int,
+        num_layers: int,
+        num_groups: int,
+        norm_over_frames: bool = True,
+        inner_channels: int | None = None,  # of the transformer blocks; None: as many as outside
+        has_positions: bool = True,
     ) -> None:
         super().__init__()
+        inner = inner_channels or channels
         self.norm_over_frames = norm_over_frames
+        self.has_positions = has_positions
         self.norm = Norm(num_groups, channels, eps=1e-6)
-        self.proj_in = nn.Linear(channels, channels)
-        self.transformer_blocks = nn.ModuleList(FrameTransformerBlock(channels, num_heads) for _ in range(num_layers))
-        self.proj_out = nn.Linear(channels, channels)
+        self.proj_in = nn.Linear(channels, inner)
+        self.transformer_blocks = nn.ModuleList(FrameTransformerBlock(inner, num_heads) for _ in range(num_layers))
+        self.proj_out = nn.Linear(inner, channels)
 
     def forward(self, x: torch.Tensor, num_frames: int, positions: torch.Tensor | None = None) -> torch.Tensor:
         """x: (B*F, C, H, W), channels_last; positions: (B, F), None for 0 .. F-1 -> the same as x."""
         h, w = x.shape[-2:]
         frames = to_images(to_tokens(x, num_frames), num_frames * h, w) if self.norm_over_frames else x
         hidden = self.proj_in(to_tokens(self.norm(frames), 1).view(-1, num_frames, h * w, x.shape[1]))
-        positions = torch.arange(num_frames, device=x.device) if positions is None else positions
-        encoding = frame_positions(positions, x.shape[1]).to(hidden.dtype)[..., None, :]
+        encoding = None
+        if self.has_positions:
+            positions = torch.arange(num_frames, device=x.device) if positions is None else positions
+            encoding = frame_positions(positions, hidden.shape[-1]).to(hidden.dtype)[..., None, :]
         for block in self.transformer_blocks:
             hidden = block(hidden, encoding)
         return add(to_images(self.proj_out(hidden), h, w), x)

@@ -47,6 +47,7 @@ class VideoUNet(nn.Module):
         self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
         self.temporal_conv_in: TemporalConv | None = None
         self.temporal_conv_out: TemporalConv | None = None
+        self.temporal_transformer_in: nn.Module | None = None
         self.fps_embedding: FpsEmbedding | None = None
         if motion is not None:
             self.add_temporal(motion)
@@ -139,6 +140,8 @@ class VideoUNet(nn.Module):
         positions: torch.Tensor | None,
     ) -> torch.Tensor:
         x = pseudo_conv3d(self.conv_in, self.temporal_conv_in, x, num_frames)
+        if self.temporal_transformer_in is not None:
+            x = self.temporal_transformer_in(x, num_frames)
         skips = [x]
         for block in self.down_blocks:
             x, new_skips = block(x, time, text, num_frames, positions)

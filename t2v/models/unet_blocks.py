@@ -18,6 +18,7 @@ class Level(nn.Module):
 
     resnets: nn.ModuleList
     attentions: nn.ModuleList
+    temporal_convs: nn.ModuleList  # one after each resnet, or none
     temporal_attentions: nn.ModuleList
 
     def __init__(self, channels: int, num_heads: int) -> None:
@@ -25,8 +26,10 @@ class Level(nn.Module):
         self.channels = channels
         self.num_heads = num_heads
         self.gradient_checkpointing = False
+        self.skips_single_frame = True  # whether a single frame passes temporal attention by
         self.resnets = nn.ModuleList()
         self.attentions = nn.ModuleList()
+        self.temporal_convs = nn.ModuleList()
         self.temporal_attentions = nn.ModuleList()
 
     def add_temporal_attention(self, motion: MotionConfig) -> None:
@@ -42,14 +45,15 @@ class Level(nn.Module):
         self.temporal_attentions.extend(TemporalAttention(self.channels, num_heads) for _ in range(count))
 
     def _resnet(self, i: int, x: torch.Tensor, time_embedding: torch.Tensor, num_frames: int) -> torch.Tensor:
-        return self._run(self.resnets[i], x, time_embedding, num_frames)
+        x = self._run(self.resnets[i], x, time_embedding, num_frames)
+        return self._run(self.temporal_convs[i], x, num_frames) if len(self.temporal_convs) else x
 
     def _attend(
         self, i: int, x: torch.Tensor, text: torch.Tensor, num_frames: int, positions: torch.Tensor | None
     ) -> torch.Tensor:
         if len(self.attentions):
             x = self._run(self.attentions[i], x, text)
-        if len(self.temporal_attentions) and num_frames > 1:
+        if len(self.temporal_attentions) and (num_frames > 1 or not self.skips_single_frame):
             x = self._run(self.temporal_attentions[i], x, num_frames, positions)
         return x
 

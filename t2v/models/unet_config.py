@@ -8,6 +8,7 @@ from t2v.errors import InputError
 
 DOWN_BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D")
 UP_BLOCKS = ("CrossAttnUpBlock2D", "UpBlock2D")
+VIDEO_UNET = "UNet3DConditionModel"  # class of U-Nets that have temporal layers of their own
 MID_BLOCKS = ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D", None)
 
 # Fields of the public format that change the network, with the values supported here.
@@ -135,6 +136,11 @@ class VideoUNetConfig:
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "VideoUNetConfig":
         """Read a public `config.json`; InputError names the first field whose value is not supported."""
+        if config.get("_class_name") == VIDEO_UNET:
+            raise InputError(
+                f"U-Net config: a {VIDEO_UNET} has temporal layers of its own, which only generate and info take: "
+                "use an image model (UNet2DConditionModel)"
+            )
         for name, values in SUPPORTED.items():
             if name in config and config[name] not in values:
                 raise InputError(
@@ -172,6 +178,11 @@ class MotionConfig:
             raise InputError(f"motion config: shared_noise must be from 0 to below 1, got {self.shared_noise!r}")
         if not (self.temporal_conv or self.temporal_attention):
             raise InputError("motion config: temporal_conv and temporal_attention are both off; keep one of them")
+
+    @property
+    def max_num_frames(self) -> int:
+        """Frames at once beyond which a person is warned."""
+        return self.num_frames
 
     @property
     def structure(self) -> tuple[int | None, bool, bool, bool]:

@@ -3,14 +3,16 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.models.autoencoder import AutoencoderConfig
-from t2v.models.base import load_config, load_header, load_json, weight_files
-from t2v.models.checkpoint import STEMS
+from t2v.models.base import Header, load_config, load_header, load_json, weight_files
+from t2v.models.checkpoint import STEMS, check_index
 from t2v.models.folder import find_motion, find_source
+from t2v.models.modelscope import is_modelscope, is_temporal_name, read_modelscope_config, refuse_motion
 from t2v.models.motion import read_motion
 from t2v.models.motion_module import AnimateDiffConfig
 from t2v.models.single_file import headers_of_parts, read_configs
@@ -37,6 +39,8 @@ class ModelInfo:
     """What `inspect_model` finds."""
 
     name: str
+    kind: str  # for people: of which make, and in which form
+    shapes: str  # for people: widths of the U-Net's levels, latents, text
     parts: tuple[Part, ...]  # text encoder, U-Net, autoencoder, and motion and its LoRA where there are any
     schedule: NoiseSchedule
     motion: MotionConfig | None
@@ -87,9 +91,13 @@ def inspect_model(
         parts += (_part("motion", weight_files(source.path)),)
         parts += (_part("lora", [source.lora]),) if source.lora is not None else ()
         configs["scheduler"] = source.scheduler(configs["scheduler"])
-    unet = VideoUNetConfig.from_dict(configs["unet"])
-    autoencoder = AutoencoderConfig.from_dict(configs["vae"])
     trained = None if source is None else source.config
+    if is_modelscope(configs["unet"]):
+        refuse_motion(name, motion_path)
+        unet, trained = read_modelscope_config(configs["unet"])
+    else:
+        unet = VideoUNetConfig.from_dict(configs["unet"])
+    autoencoder = AutoencoderConfig.from_dict(configs["vae"])
     compared = None if source is None else source.trained_scheduler
     settings = dataclasses.replace(default_settings(path, unet, trained, autoencoder), **(options or {}))
     settings.check_size(2 ** (len(autoencoder.block_out_channels) - 1))
@@ -98,6 +106,8 @@ def inspect_model(
     num_parameters = sum(part.num_parameters for part in parts)
     return ModelInfo(
         name=name,
+        kind=_kind(path, configs["unet"]),
+        shapes=_shapes(unet),
         parts=parts,
         schedule=schedule,
         motion=trained,
@@ -116,8 +126,8 @@ def motion_warnings(
 ) -> list[str]:
     """Warnings about motion weights that are used otherwise than they were trained."""
     messages = []
-    if motion is not None and settings.frames_at_once > motion.num_frames:
-        messages.append(length_advice(settings.frames_at_once, motion.num_frames))
+    if motion is not None and settings.frames_at_once > motion.max_num_frames:
+        messages.append(length_advice(settings.frames_at_once, motion.max_num_frames))
     if trained_scheduler is not None:
         differences = scheduler_differences(schedule, NoiseSchedule.from_config(trained_scheduler))
         messages += [scheduler_advice(differences)] if differences else []
@@ -144,9 +154,11 @@ def default_settings(
 
 
 def _inspect_folder(folder: Path) -> tuple[tuple[Part, ...], dict[str, dict[str, Any]]]:
-    load_json(folder / "model_index.json")
+    check_index(folder)
     parts = tuple(_part(part, weight_files(folder / part, stem)) for part, stem in STEMS.items())
     configs = {part: load_config(folder / part) for part in STEMS}
+    if is_modelscope(configs["unet"]):
+        parts = (parts[0], *_split(weight_files(folder / "unet")), parts[2])
     return parts, configs | {"scheduler": load_json(folder / "scheduler" / "scheduler_config.json")}
 
 
@@ -155,6 +167,32 @@ def _inspect_file(path: Path) -> tuple[tuple[Part, ...], dict[str, dict[str, Any
     configs = read_configs(header.shapes, header.metadata, path)
     parts = headers_of_parts(header)
     return tuple(Part(part, parts[part].num_parameters, parts[part].num_bytes) for part in STEMS), configs
+
+
+def _split(files: list[Path]) -> tuple[Part, Part]:
+    """The spatial and the temporal part of a ModelScope U-Net."""
+    headers = [load_header(file) for file in files]
+    spatial = [header.select(filterfalse(is_temporal_name, header.shapes)) for header in headers]
+    temporal = [header.select(filter(is_temporal_name, header.shapes)) for header in headers]
+    return _sum("unet", spatial), _sum("motion", temporal)
+
+
+def _sum(name: str, headers: list[Header]) -> Part:
+    return Part(name, sum(header.num_parameters for header in headers), sum(header.num_bytes for header in headers))
+
+
+def _kind(path: Path, unet: Mapping[str, Any]) -> str:
+    version = f", written by diffusers {unet['_diffusers_version']}" if "_diffusers_version" in unet else ""
+    if is_modelscope(unet):
+        return f"text-to-video model of ModelScope's kind: folder with a {unet['_class_name']}{version}"
+    return f"Stable Diffusion, {'a folder' if path.is_dir() else 'a single file'}{version}"
+
+
+def _shapes(unet: VideoUNetConfig) -> str:
+    size = unet.sample_size if isinstance(unet.sample_size, tuple | None) else (unet.sample_size,) * 2
+    latents = f"{unet.in_channels} channels" + (f" of {size[0]}x{size[1]}" if size else "")
+    widths = ", ".join(map(str, unet.block_out_channels))
+    return f"levels of {widths} channels; latents of {latents}; text {unet.cross_attention_dim} wide"
 
 
 def _part(name: str, files: list[Path]) -> Part:

@@ -88,6 +88,39 @@ def make_pipeline(kind: dict[str, Any]) -> Any:
     )
 
 
+def make_video_unet(**changes: Any) -> Any:
+    """diffusers' UNet3DConditionModel, the U-Net of ModelScope and zeroscope, to go with `SD2`."""
+    diffusers = pytest.importorskip("diffusers")
+    options: dict[str, Any] = {
+        "sample_size": 8,
+        "layers_per_block": 1,
+        "block_out_channels": (32, 64),
+        "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
+        "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D"),
+        "cross_attention_dim": 64,
+        "attention_head_dim": 8,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return randomise(diffusers.UNet3DConditionModel(**{**options, **changes}))
+
+
+def make_video_pipeline() -> Any:
+    """diffusers' TextToVideoSDPipeline."""
+    diffusers = pytest.importorskip("diffusers")
+    image = make_pipeline(SD2)
+    parts = {name: getattr(image, name) for name in ("vae", "text_encoder", "tokenizer", "scheduler")}
+    return diffusers.TextToVideoSDPipeline(unet=make_video_unet(), **parts)
+
+
+def save_video_pipeline(folder: Path) -> Path:
+    """A folder of ModelScope's kind, written by diffusers; its tokenizer in the files that every version reads."""
+    pipe = make_video_pipeline()
+    pipe.save_pretrained(folder)
+    save_tokenizer(pipe.tokenizer, folder / "tokenizer")
+    return folder
+
+
 def save_pipeline(kind: dict[str, Any], folder: Path) -> Path:
     """A model folder of a kind, written by diffusers; its tokenizer in the files that every version reads."""
     pipe = make_pipeline(kind)
