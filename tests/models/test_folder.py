@@ -172,7 +172,10 @@ def test_load_components_refuses_a_folder_of_pickles(model):
     [
         ({"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}, "two text encoders"),
         ({"unet": ["diffusers", "UNetMotionModel"]}, "unet is UNetMotionModel, supported is"),
-        ({"unet": ["diffusers", "UNet3DConditionModel"]}, "unet is UNet3D.* in model_index.json, UNet2DConditionModel in"),
+        (
+            {"unet": ["diffusers", "UNet3DConditionModel"]},
+            "unet is UNet3D.* in model_index.json, UNet2DConditionModel in",
+        ),
         ({"vae": None}, "vae is None"),
         ({"vae": 5}, "vae is 5"),
         ({"vae": []}, r"vae is \[\]"),
