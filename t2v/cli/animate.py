@@ -8,16 +8,21 @@ import typer
 
 from t2v.cli import options
 from t2v.cli.filling import (
+    Codec,
+    Crf,
     Destination,
     FillRequest,
     FrameGuidance,
     Interpolation,
     Method,
     Output,
+    PixelFormat,
+    Scale,
     Seed,
     TextGuidance,
     check_alpha,
     check_outputs,
+    encode_options,
     parse_fps,
 )
 from t2v.errors import InputError
@@ -39,6 +44,10 @@ def animate(
     sampler: options.Sampler = None,
     frame_guidance: FrameGuidance = 1.0,
     guidance_scale: TextGuidance = 2.0,
+    scale: Scale = None,
+    codec: Codec = None,
+    crf: Crf = None,
+    pix_fmt: PixelFormat = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     offline: options.Offline = False,
@@ -57,6 +66,7 @@ def animate(
         raise InputError(f"--num-frames must be from 2 to 10000, got {num_frames}")
     rate = parse_fps(fps, "--fps")
     check_outputs(output, overwrite)
+    encoding = encode_options(output, codec, crf, pix_fmt)
     picture = read_picture(files[0], keep_alpha=True)
     check_alpha([picture], output)
 
@@ -70,6 +80,7 @@ def animate(
         "sampler": sampler,
         "frame_guidance": frame_guidance,
         "guidance_scale": guidance_scale,
+        "scale": scale,
     }
     reporter = Reporter(quiet)
     fill = FillRequest(Method.DIFFUSION, model, interpolation, device, dtype, sampling).load_network(reporter)
@@ -80,5 +91,5 @@ def animate(
         fill.on_step = reporter.step
         made = [OutputFrame(new, None) for new in continue_frames([picture], count, rate, fill)]
         report = {"method": "diffusion", **fill.record(), "inputs": [image]}
-        Destination(output, rate, overwrite).write([OutputFrame(picture, 0), *made], report)
+        Destination(output, rate, overwrite, encoding).write([OutputFrame(picture, 0), *made], report)
     print(Path(output))

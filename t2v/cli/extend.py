@@ -8,6 +8,8 @@ import typer
 
 from t2v.cli import options
 from t2v.cli.filling import (
+    Codec,
+    Crf,
     Destination,
     FillRequest,
     FrameGuidance,
@@ -15,11 +17,15 @@ from t2v.cli.filling import (
     Method,
     MethodOption,
     Output,
+    PixelFormat,
     PromptOption,
+    Scale,
     Seed,
     TextGuidance,
     check_outputs,
+    encode_options,
     parse_fps,
+    warn_of_losses,
 )
 from t2v.errors import InputError
 
@@ -44,6 +50,10 @@ def extend(
     sampler: options.Sampler = None,
     frame_guidance: FrameGuidance = 1.0,
     guidance_scale: TextGuidance = 2.0,
+    scale: Scale = None,
+    codec: Codec = None,
+    crf: Crf = None,
+    pix_fmt: PixelFormat = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     offline: options.Offline = False,
@@ -65,6 +75,7 @@ def extend(
     if not forward and not backward:
         raise InputError("nothing to add: give --forward SECONDS, --backward SECONDS, or both")
     check_outputs(output, overwrite)
+    encoding = encode_options(output, codec, crf, pix_fmt)
     sequence = open_sequence(video, parse_fps(input_fps, "--input-fps"))
     check_rate(output, sequence.fps)
     if sequence.times is not None:
@@ -77,14 +88,16 @@ def extend(
         "sampler": sampler,
         "frame_guidance": frame_guidance,
         "guidance_scale": guidance_scale,
+        "scale": scale,
     }
     reporter = Reporter(quiet)
+    warn_of_losses(sequence, reporter)
     if sequence.info is not None and sequence.info.audio_codec is not None:
         reporter.note("the sound is left out: the new video has another duration")
     fill, record = FillRequest(method, model, interpolation, device, dtype, sampling).load(reporter)
     with reporter.stage("making frames"):
-        pictures = (frame.picture for frame in sequence.frames())
+        pictures = (frame.picture for frame in sequence.frames(keep_alpha=not output.suffix))
         made = extend_clip(pictures, sequence.fps, before, after, fill)
         report = {**record, "inputs": [video], "frames_before": before, "frames_after": after}
-        Destination(output, sequence.fps, overwrite).write(made, report)
+        Destination(output, sequence.fps, overwrite, encoding).write(made, report)
     print(Path(output))

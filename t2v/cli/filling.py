@@ -13,8 +13,10 @@ from t2v.errors import InputError
 
 if TYPE_CHECKING:
     from t2v.cli.progress import Reporter
+    from t2v.data.video_io import EncodeOptions
     from t2v.pipelines.interpolation.diffusion import DiffusionFill
     from t2v.pipelines.interpolation.filling import Fill, Pictures
+    from t2v.pipelines.interpolation.inputs import FrameSequence
     from t2v.pipelines.interpolation.rate import OutputFrame
 
 
@@ -27,8 +29,19 @@ class Method(StrEnum):
     FLOW = "flow"
 
 
-Output = Annotated[
-    Path, typer.Option("--output", "-o", help="A .mp4, .webm, .gif, .webp, or no extension for a folder of PNGs.")
+_OUTPUT = "A .mp4, .webm, .mkv (without loss), .gif, .webp, or no extension for a folder of PNGs."
+_FILE = "File"
+Output = Annotated[Path, typer.Option("--output", "-o", help=_OUTPUT)]
+OptionalOutput = Annotated[Path | None, typer.Option("--output", "-o", help=_OUTPUT)]
+Codec = Annotated[
+    str | None,
+    typer.Option(help="h264, av1, vp9 or ffv1. [default: mp4 h264, webm vp9, mkv ffv1]", rich_help_panel=_FILE),
+]
+Crf = Annotated[
+    int | None, typer.Option(help="Quality, 0 is the best and largest. [default: 18]", rich_help_panel=_FILE)
+]
+PixelFormat = Annotated[
+    str | None, typer.Option("--pix-fmt", help="As in yuv444p. [default: yuv420p, ffv1 bgr0]", rich_help_panel=_FILE)
 ]
 MethodOption = Annotated[Method, typer.Option(help="How frames are made; only diffusion needs a model.")]
 Interpolation = Annotated[
@@ -37,6 +50,13 @@ Interpolation = Annotated[
 PromptOption = Annotated[str, typer.Option(help="What the clip shows; may be left out.")]
 Seed = Annotated[int, typer.Option(help="Of the noise that frames are made from.")]
 FrameGuidance = Annotated[float, typer.Option(help="How closely to follow the known frames; 1 is without guidance.")]
+Scale = Annotated[
+    float | None,
+    typer.Option(
+        help="Size the network works at, of the pictures' own, as in 0.5; large ones in overlapping tiles. "
+        "[default: to the area it was trained at]"
+    ),
+]
 TextGuidance = Annotated[float, typer.Option("--guidance-scale", help="How closely to follow the prompt.")]
 
 
@@ -94,6 +114,15 @@ def report_path(output: Path) -> Path:
     return output.with_suffix(".json")
 
 
+def encode_options(output: Path, codec: str | None, crf: int | None, pixel_format: str | None) -> "EncodeOptions":
+    """How the output is compressed; InputError where its format does not have that."""
+    from t2v.data.video_io import EncodeOptions, check_encoding
+
+    options = EncodeOptions(crf=crf, codec=codec, pixel_format=pixel_format)
+    check_encoding(output, options)
+    return options
+
+
 def check_outputs(output: Path, overwrite: bool) -> None:
     """Raise InputError unless the output and its report can be written."""
     from t2v.data.video_io import check_output
@@ -111,6 +140,25 @@ def check_alpha(pictures: "list[Pictures]", output: Path) -> None:
         )
 
 
+def warn_of_losses(sequence: "FrameSequence", reporter: "Reporter") -> None:
+    """Say what of a video its frames are read without: more than 8 bits a colour, transparency."""
+    from t2v.data.video_io import bit_depth, has_alpha
+
+    name = sequence.info.pixel_format if sequence.info is not None else None
+    if name is not None and (bits := bit_depth(name)) > 8:
+        reporter.warn(f"{sequence.name} has {bits} bits a colour ({name}); it is read with 8, without HDR")
+    if name is not None and has_alpha(name):
+        reporter.warn(f"{sequence.name} may be transparent ({name}); it is read without alpha")
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What the output sounds like."""
+
+    source: Path
+    stretch: Fraction | None = None  # None: copied as it is
+
+
 @dataclass(frozen=True)
 class Destination:
     """What is written where."""
@@ -118,7 +166,8 @@ class Destination:
     path: Path
     fps: Fraction
     overwrite: bool
-    audio_from: Path | None = None
+    encoding: "EncodeOptions"
+    sound: Sound | None = None
 
     def write(self, frames: "Iterable[OutputFrame]", report: dict[str, Any]) -> None:
         """Write the frames, then the report with where each comes from; the video appears whole or not at all."""
@@ -133,9 +182,9 @@ class Destination:
         pictures = self._noted(frames, sources, cuts)
         part = self.path.with_name(f".{self.path.stem}-{secrets.token_hex(4)}{self.path.suffix}")
         try:
-            write_video(part, pictures, self.fps)
-            if self.audio_from is not None:
-                add_audio(part, self.audio_from)
+            write_video(part, pictures, self.fps, options=self.encoding)
+            if self.sound is not None:
+                add_audio(part, self.sound.source, self.sound.stretch)
             if self.path.is_dir():
                 shutil.rmtree(self.path)
             part.replace(self.path)
@@ -143,7 +192,7 @@ class Destination:
             shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
         made = sum(source is None for source in sources)
         facts = {"file": self.path.name, "fps": str(self.fps), "num_frames": len(sources), "num_made": made}
-        audio = "copied" if self.audio_from is not None else None
+        audio = None if self.sound is None else "copied" if self.sound.stretch is None else "stretched"
         told = {**facts, "audio": audio, **report, "made_across_cuts": cuts, "sources": sources}
         save_json(report_path(self.path), told)
 

@@ -209,7 +209,7 @@ def _multiplied(video: "Video", pipe: "TextToVideoPipeline", factor: int, report
     from t2v.pipelines.video import Video
 
     started, made = time.perf_counter(), video.metadata
-    settings = FillSettings(prompt=made["prompt"], seed=made["seed"], size=video.frames.shape[1:3])
+    settings = FillSettings(prompt=made["prompt"], seed=made["seed"], scale=1.0)
     fill = DiffusionFill(pipe.components, find_interpolation(pipe.components.name, None), settings)
     frames = multiply(video.frames, factor, fill, video.fps, reporter.step)
     seconds = {**made["seconds"], "interpolate": time.perf_counter() - started}

@@ -1,6 +1,5 @@
 """The Stable Diffusion autoencoder (AutoencoderKL): frames to latents and back, in the public checkpoint format."""
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -16,6 +15,7 @@ from torch.func import functional_call
 from t2v.errors import InputError
 from t2v.models.autoencoder_blocks import Decoder, Encoder
 from t2v.models.base import check_state_dict, load_config, load_state_dict, save_model
+from t2v.models.tiles import blend_tiles
 from t2v.nn.init import init_parameters
 
 Network = Callable[[Tensor], Tensor]
@@ -163,45 +163,6 @@ def _by_frame(network: Network, x: Tensor, chunk_size: int | None) -> Tensor:
     return rearrange(out, "(b f) c h w -> b c f h w", b=len(x)) if x.ndim == 5 else out
 
 
-def _tile_starts(size: int, tile_size: int, overlap: int) -> list[int]:
-    """First positions of equal tiles that cover `size`, neighbours sharing at least `overlap`."""
-    if size <= tile_size:
-        return [0]
-    count = math.ceil((size - overlap) / (tile_size - overlap))
-    return [round(i * (size - tile_size) / (count - 1)) for i in range(count)]
-
-
-def _ramp(size: int, overlap: int, x: Tensor) -> Tensor:
-    """Blending weights of one tile along one axis: rising over `overlap`, 1, falling; never zero."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    distance = torch.arange(size, device=x.device, dtype=dtype) + 0.5
-    return (torch.minimum(distance, distance.flip(0)) / max(overlap, 1)).clamp(max=1.0)
-
-
-def _tiled(network: Network, z: Tensor, tile_size: int, factor: int) -> Tensor:
-    """Decode overlapping square tiles of `(N, C, h, w)` and blend them linearly over a quarter of a tile.
-
-    Away from the seams this differs from one pass only as far as GroupNorm and attention see a tile, not the frame.
-    """
-    overlap = tile_size // 4
-    tops, lefts = (_tile_starts(size, tile_size, overlap) for size in z.shape[2:])
-    height, width = (factor * min(size, tile_size) for size in z.shape[2:])
-    weight = _ramp(height, factor * overlap, z)[:, None] * _ramp(width, factor * overlap, z)
-    total: Tensor | None = None
-    norm = weight.new_zeros(factor * z.shape[2], factor * z.shape[3])
-    for top in tops:
-        for left in lefts:
-            tile = network(z[:, :, top : top + tile_size, left : left + tile_size])
-            if total is None:
-                total = weight.new_zeros(*tile.shape[:2], *norm.shape)
-            rows = slice(factor * top, factor * top + height)
-            columns = slice(factor * left, factor * left + width)
-            total[:, :, rows, columns] += tile * weight
-            norm[rows, columns] += weight
-    assert total is not None
-    return (total / norm).to(tile.dtype)
-
-
 class AutoencoderKL(nn.Module):
     """Frames in [-1, 1] to latents and back.
 
@@ -283,7 +244,7 @@ class AutoencoderKL(nn.Module):
             return decoder(post_quant_conv(latents.contiguous(memory_format=torch.channels_last)))
 
         if tile_size is not None and max(z.shape[-2:]) > tile_size:
-            tiled = partial(_tiled, network, tile_size=tile_size, factor=self.downsample_factor)
+            tiled = partial(blend_tiles, network, tile_size=tile_size, factor=self.downsample_factor)
             return _by_frame(tiled, z.to(dtype or self.dtype), chunk_size)
         return _by_frame(network, z.to(dtype or self.dtype), chunk_size)
 

@@ -92,6 +92,15 @@ def read_picture(path: Path, keep_alpha: bool = False) -> np.ndarray:
     return pixels[..., :3] if pixels.shape[2] == 4 and (pixels[..., 3] == 255).all() else pixels
 
 
+def may_be_transparent(path: Path) -> bool:
+    """Whether the header of a picture file speaks of transparency; broken files are not."""
+    try:
+        with _quiet_about_size(), Image.open(_without_texts(path)) as image:
+            return image.has_transparency_data
+    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError):
+        return False
+
+
 @contextmanager
 def _quiet_about_size() -> Iterator[None]:
     """Pillow only warns of pictures that are refused here."""

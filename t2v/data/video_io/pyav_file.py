@@ -167,10 +167,17 @@ def _describe(
         is_variable_rate=is_variable,
         pixel_aspect=1 / aspect if rotation % 180 else aspect,
         hidden_frames=index.num_hidden,
-        pixel_format=stream.codec_context.pix_fmt,
+        pixel_format=_pixel_format(stream),
         container=container.format.name,
         audio_codec=next((audio.codec_context.codec.canonical_name for audio in container.streams.audio), None),
     )
+
+
+def _pixel_format(stream: av.VideoStream) -> str | None:
+    """That of the file: VP8 and VP9 hold alpha in a layer of its own, which the decoder does not look at."""
+    name = stream.codec_context.pix_fmt
+    has_layer = any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
+    return name.replace("yuv", "yuva", 1) if name and has_layer else name
 
 
 def _clockwise(frame: av.VideoFrame) -> int:

@@ -20,6 +20,7 @@ from t2v.errors import InputError
 from t2v.models.folder import Components, find_model, load_components
 from t2v.models.interpolation import frame_positions, load_interpolation_config, network_input
 from t2v.models.interpolation import load_interpolation as load_network
+from t2v.models.tiles import blend_tiles
 from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
 from t2v.pipelines.inspection import default_settings
 from t2v.pipelines.interpolation.baselines import Crossfade
@@ -37,12 +38,14 @@ class FillSettings:
     sampler: str | None = None
     frame_guidance: float = 1.0  # how closely to follow the known frames; 1 is without guidance
     guidance_scale: float = 2.0  # how closely to follow the prompt, where there is one
-    size: tuple[int, int] | None = None  # (height, width) the network works at; None: the model's area
+    scale: float | None = None  # size the network works at, relative to the frames'; None: the area it was trained at
 
     def __post_init__(self) -> None:
         for name in ("frame_guidance", "guidance_scale"):
             if not (math.isfinite(value := getattr(self, name)) and value >= 0):
                 raise InputError(f"{name} must be a number of at least 0, got {value}")
+        if self.scale is not None and not 0 < self.scale <= 4:
+            raise InputError(f"scale must be above 0 and at most 4, got {self.scale}")
         if self.num_inference_steps is not None and self.num_inference_steps < 1:
             raise InputError(f"num_inference_steps must be at least 1, got {self.num_inference_steps}")
         if self.sampler is not None:
@@ -155,31 +158,45 @@ class DiffusionFill:
         return _to_pictures(self._decode(self._encode(small)), pictures.shape[1:3])
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
-        """The size that the network works at: by default the area that the model was trained on, at any aspect."""
+        """The size that the network works at."""
         factor = self.autoencoder.downsample_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
-        if self.settings.size is not None:
-            wrong = [side for side in self.settings.size if side < factor or side % factor]
-            if wrong:
-                raise InputError(f"the size to work at must be multiples of {factor} pixels, got {wrong[0]}")
-            return self.settings.size
-        scale = math.sqrt(self.defaults.height * self.defaults.width / (height * width))
+        scale = self.settings.scale or math.sqrt(self.defaults.height * self.defaults.width / (height * width))
         return tuple(max(factor, round(side * scale / factor) * factor) for side in (height, width))
+
+    def _tile(self, height: int, width: int) -> int | None:
+        """Latent positions along a side of a tile; None where the latents are small enough for one pass."""
+        side = round(math.sqrt(self.defaults.height * self.defaults.width)) // self.autoencoder.downsample_factor
+        return side if height * width > _WHOLE * side**2 else None
 
     def _encode(self, pictures: Tensor) -> Tensor:
         """Scaled latents (1, C, K, h, w) fp32 of pictures (K, 3, H, W) from -1 to 1."""
-        mean = torch.cat([self.autoencoder.encode(part.to(self.dtype)).mean for part in pictures.split(_CHUNK)])
+        factor = self.autoencoder.downsample_factor
+        tile = self._tile(*(side // factor for side in pictures.shape[2:]))
+
+        def encode(part: Tensor) -> Tensor:
+            return self.autoencoder.encode(part.to(self.dtype)).mean
+
+        if tile is None:
+            mean = torch.cat([encode(part) for part in pictures.split(_CHUNK)])
+        else:
+            parts = [blend_tiles(encode, part, tile * factor, shrink=factor) for part in pictures.split(_CHUNK)]
+            mean = torch.cat(parts)
         return (mean.float() * self.autoencoder.config.scaling_factor).transpose(0, 1)[None]
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Pictures (F, 3, H, W) fp32 of latents (1, C, F, h, w)."""
         z = (latents / self.autoencoder.config.scaling_factor).to(self.dtype)
-        video = self.autoencoder.decode(z, chunk_size=_CHUNK)[0].float()
+        video = self.autoencoder.decode(z, chunk_size=_CHUNK, tile_size=self._tile(*z.shape[3:]))[0].float()
         if not torch.isfinite(video).all():
             raise InputError(f"the model overflowed in {dtype_name(self.dtype)}: use --dtype fp32")
         return video.transpose(0, 1)
 
     def _sample(self, latents: Tensor, known_times: Sequence[float], times: Sequence[float]) -> Tensor:
-        """Latents (1, C, N, h, w) at `times`, given those of the known frames."""
+        """Latents (1, C, N, h, w) at `times`, given those of the known frames.
+
+        Of large latents the network sees overlapping tiles; its estimates are blended at every step, so that all tiles
+        are cut out of one sample and of one field of noise (MultiDiffusion, arXiv 2302.08113).
+        """
         everything = sorted([*known_times, *times])
         known_places = [everything.index(time) for time in known_times]
         shape = (1, latents.shape[1], len(everything), *latents.shape[3:])
@@ -193,9 +210,15 @@ class DiffusionFill:
         self.num_calls += 1
         noise = share_noise(torch.randn(shape, generator=generator), self.shared_noise).to(self.device)
 
+        tile_size = self._tile(*shape[3:])
+
         def network(x: Tensor, timestep: Tensor, known: Tensor, mask: Tensor, embeds: Tensor, /) -> Tensor:
-            x = network_input(x, known, mask).to(self.dtype)
-            return self.unet(x, timestep, embeds, fps.expand(len(x)), positions.expand(len(x), -1)).float()
+            inputs = network_input(x, known, mask).to(self.dtype)
+
+            def unet(tile: Tensor) -> Tensor:
+                return self.unet(tile, timestep, embeds, fps.expand(len(x)), positions.expand(len(x), -1)).float()
+
+            return unet(inputs) if tile_size is None else blend_tiles(unet, inputs, tile_size)
 
         prompt_embeds, null_embeds = self._embeds[0], self._embeds[-1]
         scales = self.settings.frame_guidance, self.settings.guidance_scale
@@ -215,6 +238,7 @@ class DiffusionFill:
 
 
 _CHUNK = 8  # frames in the autoencoder at once
+_WHOLE = 2.0  # latents of up to so many times the area that was trained on are not split into tiles
 
 
 def _to_model_range(pictures: Pictures, device: torch.device) -> Tensor:

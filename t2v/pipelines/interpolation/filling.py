@@ -1,4 +1,4 @@
-"""What makes frames between and beyond known ones, and how a gap that is too long for one call is filled."""
+"""What makes frames between and beyond known ones, and how more than fit into one call are made."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pictures = NDArray[np.uint8]
+CONTEXT = 4  # frames that those beyond a clip are made from; training masks have as many at most
+_STEP = 12  # frames made at once beyond a clip where the method sets no limit
 
 
 class Fill(Protocol):
@@ -54,3 +56,23 @@ def _each_gap(fill: Fill, known: Pictures, known_times: Sequence[float], times: 
         inside = [time for time in times if start < time < end]
         parts.append(fill_gaps(fill, known[place : place + 2], (start, end), inside))
     return np.concatenate(parts)
+
+
+def fill_beyond(fill: Fill, known: Pictures, known_times: Sequence[float], times: Sequence[float]) -> Pictures:
+    """Frames at `times`, all after the known ones or all before them, however many: nearest ones first.
+
+    Those that do not fit into one call are made from the ones made before; at most CONTEXT frames are looked at.
+    """
+    backward = bool(times) and times[0] < known_times[0]
+    step = _STEP if fill.max_frames is None else max(1, fill.max_frames - CONTEXT)
+    near, near_times, rest = known, list(known_times), list(times)
+    made: list[Pictures] = []
+    while rest:
+        context = slice(None, CONTEXT) if backward else slice(-CONTEXT, None)
+        near, near_times = near[context], near_times[context]
+        now, rest = (rest[-step:], rest[:-step]) if backward else (rest[:step], rest[step:])
+        new = fill(near, near_times, now)
+        both = (new, near) if backward else (near, new)
+        near, near_times = np.concatenate(both), sorted([*near_times, *now])
+        made.insert(0 if backward else len(made), new)
+    return np.concatenate(made) if made else known[:0]

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from t2v.data.video_io import PICTURE_SUFFIXES, VideoInfo, VideoReader, natural_key, read_picture
+import numpy as np
+
+from t2v.data.video_io import (
+    PICTURE_SUFFIXES,
+    VideoInfo,
+    VideoReader,
+    may_be_transparent,
+    natural_key,
+    read_picture,
+)
 from t2v.errors import InputError
 from t2v.pipelines.interpolation.cuts import SourceFrame
 from t2v.pipelines.interpolation.filling import Pictures
@@ -55,25 +64,44 @@ class FrameSequence:
     info: VideoInfo | None = None  # of a video file
     times: tuple[Fraction, ...] | None = None  # of a video with a variable rate
 
-    def frames(self) -> Iterator[SourceFrame]:
-        """The frames in order, with exact times."""
-        for index, picture in enumerate(self._pictures()):
+    def frames(self, keep_alpha: bool = False) -> Iterator[SourceFrame]:
+        """The frames in order, with exact times.
+
+        Args:
+            keep_alpha: pictures (H, W, 4) where one of them may be transparent. A video is never.
+
+        Raises:
+            InputError: a picture cannot be read, has another size, or is transparent though alpha is not kept.
+        """
+        pictures = self._video_frames() if self.info is not None else self._pictures(keep_alpha)
+        for index, picture in enumerate(pictures):
             time = self.times[index] if self.times is not None else index / self.fps
             yield SourceFrame(index, time, picture)
 
-    def _pictures(self) -> Iterator[Pictures]:
-        if self.info is not None:
-            with VideoReader(self.name) as reader:
-                yield from reader
-            return
+    def _video_frames(self) -> Iterator[Pictures]:
+        with VideoReader(self.name) as reader:
+            yield from reader
+
+    def _pictures(self, keep_alpha: bool) -> Iterator[Pictures]:
+        channels = 4 if keep_alpha and any(may_be_transparent(file) for file in self.files) else 3
         first = None
         for file in self.files:
-            picture = read_picture(file)
+            picture = read_picture(file, keep_alpha=True)
+            if picture.shape[2] > channels:
+                raise InputError(f"{file} is transparent: write PNGs, with an --output that has no extension")
+            picture = with_channels(picture, channels)
             first = picture.shape if first is None else first
             if picture.shape != first:
                 sizes = [f"{shape[1]}x{shape[0]}" for shape in (picture.shape, first)]
                 raise InputError(f"{file} is {sizes[0]}, {self.files[0].name} is {sizes[1]}: frames have one size")
             yield picture
+
+
+def with_channels(picture: Pictures, channels: int) -> Pictures:
+    """A picture with opaque alpha where it has none and `channels` is 4."""
+    if picture.shape[2] == channels:
+        return picture
+    return np.concatenate([picture, np.full((*picture.shape[:2], 1), 255, np.uint8)], axis=2)
 
 
 def open_sequence(name: str, fps: Fraction | None) -> FrameSequence:

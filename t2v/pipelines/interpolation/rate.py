@@ -1,16 +1,18 @@
 """A video at a higher frame rate, while it goes by: constant memory, exact times, no frame more or less."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 import numpy as np
 
 from t2v.errors import InputError
 from t2v.pipelines.interpolation.baselines import Crossfade, Hold
+from t2v.pipelines.interpolation.cut_list import mark_listed
 from t2v.pipelines.interpolation.cuts import CUT_THRESHOLD, SourceFrame, drop_repeats, mark_cuts
-from t2v.pipelines.interpolation.filling import Fill, Pictures, fill_gaps
+from t2v.pipelines.interpolation.filling import CONTEXT, Fill, Pictures, fill_beyond, fill_gaps
 
 ON_CUT = ("hold", "fade", "morph", "extrapolate")
 _SAME_TIME = Fraction(1, 4000)  # seconds; containers round times
@@ -25,6 +27,7 @@ class RateOptions:
     on_cut: str = "hold"
     dedup: bool = False  # exact repeats are made anew
     cut_threshold: float = CUT_THRESHOLD
+    cuts: tuple[Fraction, ...] | None = None  # seconds at which shots begin; None: they are looked for
 
     def __post_init__(self) -> None:
         if not 0 < self.fps <= 1000:
@@ -55,12 +58,13 @@ def raise_rate(
     A frame whose time is that of a source frame is that frame; others are made from the source frames around. After the
     last source frame it is repeated, as a player shows it until the end.
     """
-    frames = mark_cuts(frames, options.cut_threshold)
+    listed = options.cuts is not None
+    frames = mark_listed(frames, options.cuts or ()) if listed else mark_cuts(frames, options.cut_threshold)
     if options.dedup:
         frames = drop_repeats(frames)
     place, last = 0, None
-    for window in _windows(frames, _window_size(fill, options)):
-        last = window[-1]
+    for window in _windows(frames, _window_size(fill)):
+        last = window.frames[-1]
         count = 0
         while Fraction(place + count) / options.fps < last.time - _SAME_TIME:
             count += 1
@@ -72,41 +76,70 @@ def raise_rate(
         yield OutputFrame(last.picture, last.index)
 
 
-def _window_size(fill: Fill, options: RateOptions) -> int:
+@dataclass(frozen=True)
+class _Window:
+    """Source frames between which frames are made; at a cut the last of a shot and the first of the next."""
+
+    frames: list[SourceFrame]
+    before: list[SourceFrame] = field(default_factory=list)  # of a cut: up to CONTEXT frames of the old shot
+    after: list[SourceFrame] = field(default_factory=list)  # and of the new one
+
+    @property
+    def is_cut(self) -> bool:
+        return bool(self.after)
+
+
+def _window_size(fill: Fill) -> int:
     """Source frames in a window, so that with the new ones between them they are made in one call if they can be."""
     if fill.max_frames is None:
         return _MAX_WINDOW
     return max(2, min(_MAX_WINDOW, fill.max_frames // 2))
 
 
-def _windows(frames: Iterable[SourceFrame], size: int) -> Iterator[list[SourceFrame]]:
+def _windows(frames: Iterable[SourceFrame], size: int) -> Iterator[_Window]:
     """Runs of frames that share their first with the last of the run before; a cut is a run of two of its own."""
     window: list[SourceFrame] = []
-    for frame in frames:
+    shot: deque[SourceFrame] = deque(maxlen=CONTEXT)
+    for frame, following in _with_following(frames, CONTEXT - 1):
         if frame.after_cut and window:
             if len(window) > 1:
-                yield window
-            yield [window[-1], frame]
+                yield _Window(window)
+            beginning = [frame, *takewhile(lambda later: not later.after_cut, following)]
+            yield _Window([window[-1], frame], list(shot), beginning)
             window = [frame]
-            continue
-        window.append(frame)
-        if len(window) == size:
-            yield window
-            window = [frame]
+            shot.clear()
+        else:
+            window.append(frame)
+            if len(window) == size:
+                yield _Window(window)
+                window = [frame]
+        shot.append(frame)
     if len(window) > 1 or (window and window[0].index == 0):
-        yield window
+        yield _Window(window)
 
 
-def _filled(
-    window: Sequence[SourceFrame], times: Sequence[Fraction], fill: Fill, options: RateOptions
-) -> Iterator[OutputFrame]:
+def _with_following(frames: Iterable[SourceFrame], count: int) -> Iterator[tuple[SourceFrame, list[SourceFrame]]]:
+    """Each frame with up to `count` that come after it."""
+    waiting: deque[SourceFrame] = deque()
+    for frame in frames:
+        waiting.append(frame)
+        if len(waiting) > count:
+            yield waiting.popleft(), list(waiting)
+    while waiting:
+        yield waiting.popleft(), list(waiting)
+
+
+def _filled(window: _Window, times: Sequence[Fraction], fill: Fill, options: RateOptions) -> Iterator[OutputFrame]:
     """The output frames at `times`, from the first source frame of a window to before its last."""
-    found = [_at(window, time) for time in times]
+    found = [_at(window.frames, time) for time in times]
     wanted = [float(time) for time, source in zip(times, found, strict=True) if source is None]
-    at_cut = window[-1].after_cut and len(window) == 2
-    made = iter(_across_cut(window, wanted, fill, options) if at_cut else _within(window, wanted, fill))
+    make = _across_cut if window.is_cut and options.on_cut != "morph" else _within
+    made = iter(make(window, wanted, fill, options))
     for source in found:
-        yield OutputFrame(next(made), None, at_cut) if source is None else OutputFrame(source.picture, source.index)
+        if source is None:
+            yield OutputFrame(next(made), None, window.is_cut)
+        else:
+            yield OutputFrame(source.picture, source.index)
 
 
 def _at(window: Sequence[SourceFrame], time: Fraction) -> SourceFrame | None:
@@ -117,27 +150,21 @@ def _stacked(window: Sequence[SourceFrame]) -> tuple[Pictures, list[float]]:
     return np.stack([frame.picture for frame in window]), [float(frame.time) for frame in window]
 
 
-def _within(window: Sequence[SourceFrame], times: Sequence[float], fill: Fill) -> Pictures:
-    return fill_gaps(fill, *_stacked(window), times)
+def _within(window: _Window, times: list[float], fill: Fill, options: RateOptions) -> Pictures:
+    return fill_gaps(fill, *_stacked(window.frames), times)
 
 
-def _across_cut(window: Sequence[SourceFrame], times: list[float], fill: Fill, options: RateOptions) -> Pictures:
+def _across_cut(window: _Window, times: list[float], fill: Fill, options: RateOptions) -> Pictures:
     """Frames between the last of one shot and the first of the next, as `on_cut` says."""
-    known, known_times = _stacked(window)
-    if not times:
-        return known[:0]
-    if options.on_cut == "hold":
+    known, known_times = _stacked(window.frames)
+    if options.on_cut == "hold" or not times:
         return Hold()(known, known_times, times)
     if options.on_cut == "fade":
         return Crossfade()(known, known_times, times)
-    if options.on_cut == "morph":
-        return fill_gaps(fill, known, known_times, times)
-    middle = sum(known_times) / 2
-    halves = [time for time in times if time < middle], [time for time in times if time >= middle]
-    parts = [
-        fill(known[[side]], known_times[side : side + 1], half) for side, half in enumerate(halves) if half
-    ]  # forward from the old shot, backward from the new one
-    return np.concatenate(parts)
+    middle = sum(known_times) / 2  # the old shot goes on until there, the new one begins there
+    old = fill_beyond(fill, *_stacked(window.before), [time for time in times if time < middle])
+    new = fill_beyond(fill, *_stacked(window.after), [time for time in times if time >= middle])
+    return np.concatenate([old, new])
 
 
 def multiply(pictures: Pictures, factor: int, fill: Fill, fps: float, on_part: Callable[[int, int], None]) -> Pictures:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from t2v.errors import InputError
 from t2v.pipelines.interpolation.filling import Fill, Pictures, fill_gaps
+from t2v.pipelines.interpolation.inputs import with_channels
 
 FITS = ("pad", "crop", "stretch")
 
@@ -107,7 +108,7 @@ def same_size(pictures: Sequence[Pictures], names: Sequence[str], fit: str | Non
                 sizes = f"{picture.shape[1]}x{picture.shape[0]}, {names[0]} is {width}x{height}"
                 raise InputError(f"{name} is {sizes}: say how to fit it with --fit {'|'.join(FITS)}")
             picture = _fitted(picture, (width, height), fit)
-        fitted.append(_with_channels(picture, channels))
+        fitted.append(with_channels(picture, channels))
     return fitted
 
 
@@ -120,9 +121,3 @@ def _fitted(picture: Pictures, size: tuple[int, int], fit: str) -> Pictures:
     if fit == "crop":
         return np.asarray(ImageOps.fit(image, size, Image.Resampling.LANCZOS))
     return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
-
-
-def _with_channels(picture: Pictures, channels: int) -> Pictures:
-    if picture.shape[2] == channels:
-        return picture
-    return np.concatenate([picture, np.full((*picture.shape[:2], 1), 255, np.uint8)], axis=2)

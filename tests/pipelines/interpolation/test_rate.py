@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -5,9 +6,10 @@ import pytest
 
 from t2v.errors import InputError
 from t2v.pipelines.interpolation.baselines import Crossfade, Hold
+from t2v.pipelines.interpolation.cut_list import mark_listed
 from t2v.pipelines.interpolation.cuts import SourceFrame, drop_repeats, mark_cuts
 from t2v.pipelines.interpolation.extension import extend_clip
-from t2v.pipelines.interpolation.filling import fill_gaps
+from t2v.pipelines.interpolation.filling import fill_beyond, fill_gaps
 from t2v.pipelines.interpolation.rate import RateOptions, multiply, num_output_frames, raise_rate
 
 
@@ -105,6 +107,65 @@ def test_frame_count_is_the_same_whatever_happens_at_a_cut(on_cut: str, lengths:
         calls = [known for known, _ in fill.calls if known[-1] > known[0] and before is not None]
         across = [known for known in calls if known[0] <= (lengths[0] - 1) / 8 and known[-1] >= lengths[0] / 8]
         assert bool(across) == (on_cut == "morph")  # nothing else mixes two shots
+
+
+class Onward:
+    """Continues the steady change that it sees in the known frames, and remembers what it was asked."""
+
+    def __init__(self, max_frames: int | None = None) -> None:
+        self.max_frames = max_frames
+        self.calls: list[tuple[list[int], list[float], list[float]]] = []
+
+    def __call__(self, known, known_times, times, /):
+        levels = known[:, 0, 0, 0].astype(float)
+        self.calls.append((levels.astype(int).tolist(), list(known_times), list(times)))
+        assert self.max_frames is None or len(known) + len(times) <= self.max_frames
+        rate = np.diff(levels).mean() / np.diff(known_times).mean() if len(known) > 1 else 0.0
+        new = levels[0] + rate * (np.array(times) - known_times[0])
+        return np.stack([np.full(known.shape[1:], round(value), np.uint8) for value in new])
+
+
+@pytest.mark.parametrize("max_frames", [None, 8, 6])
+def test_at_a_cut_both_shots_can_go_on_to_its_middle(max_frames: int | None) -> None:
+    """Each shot goes on as it moved, from up to four of its frames, and nothing of the other one is looked at."""
+    frames = clip(12, 10, [*range(0, 60, 10), *range(200, 140, -10)])
+    frames = [replace(frame, picture=frame.picture.repeat(4, 0).repeat(4, 1)) for frame in frames]
+    fill, options = Onward(max_frames), RateOptions(Fraction(100), "extrapolate", cuts=(Fraction(6, 10),))
+    out = list(raise_rate(frames, 120, fill, options))
+    levels = [int(frame.picture[0, 0, 0]) for frame in out]
+    assert [k for k, frame in enumerate(out) if frame.at_cut] == list(range(51, 60))
+    assert levels[50:61] == [50, 51, 52, 53, 54, 205, 204, 203, 202, 201, 200]
+    at_cut = [call for call in fill.calls if any(0.5 < time < 0.6 for time in call[2])]
+    forward, backward = [c for c in at_cut if c[2][0] > c[1][-1]], [c for c in at_cut if c[2][0] < c[1][0]]
+    assert len(forward) + len(backward) == len(at_cut)
+    assert forward[0][0] == [20, 30, 40, 50] and backward[0][0] == [200, 190, 180, 170]
+    assert all(max(known) < 100 for known, _, _ in forward) and all(min(known) > 100 for known, _, _ in backward)
+
+
+def test_short_shots_go_on_from_what_they_have() -> None:
+    frames = clip(4, 10, [50, 200, 190, 90])
+    cuts = tuple(Fraction(k, 10) for k in (1, 3))
+    fill = Onward(16)
+    out = list(raise_rate(frames, 40, fill, RateOptions(Fraction(100), "extrapolate", cuts=cuts)))
+    assert len(out) == 40 and [k for k, frame in enumerate(out) if frame.at_cut] == [*range(1, 10), *range(21, 30)]
+    assert {tuple(known) for known, _, _ in fill.calls} == {(50,), (200, 190), (90,)}
+
+
+def test_frames_beyond_are_made_nearest_first() -> None:
+    known = np.stack([np.full((4, 4, 3), 100 + 10 * k, np.uint8) for k in range(6)])
+    for times in ([1.6 + 0.1 * k for k in range(9)], [0.1 * k for k in range(9)]):
+        fill = Onward(6)
+        made = fill_beyond(fill, known, [1.0 + 0.1 * k for k in range(6)], times)
+        assert made[:, 0, 0, 0].tolist() == [round(100 * time) for time in times]
+        assert all(len(call[0]) == 4 and len(call[2]) <= 2 for call in fill.calls)
+    assert not len(fill_beyond(Onward(), known, [0.0] * 6, []))
+
+
+def test_listed_cuts_begin_at_the_next_frame() -> None:
+    def cuts(*seconds: str) -> list[int]:
+        return [f.index for f in mark_listed(clip(10, 10), [Fraction(s) for s in seconds]) if f.after_cut]
+
+    assert cuts("0.3", "0.62") == [3, 7] and cuts("0.3004", "0.3") == [3] and cuts("0", "2") == [] and cuts() == []
 
 
 def test_cuts_are_found_and_pans_and_flashes_are_not() -> None:

@@ -1,0 +1,68 @@
+"""The network as a way to make frames: the size it works at, tiles of large frames."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from t2v.errors import InputError
+from t2v.models.folder import load_components
+from t2v.models.interpolation import save_interpolation, widen
+from t2v.pipelines.interpolation.diffusion import DiffusionFill, FillSettings
+
+
+@pytest.fixture(scope="module")
+def weights(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("interpolation") / "interpolation"
+    unet = widen(load_components(str(tiny_model)).unet)
+    unet.conv_in.known.weight.data += 0.1
+    save_interpolation(unet, folder)
+    return folder
+
+
+def fill_with(tiny_model: Path, weights: Path, **settings: float) -> DiffusionFill:
+    components = load_components(str(tiny_model), None, torch.float32, torch.device("cpu"))
+    return DiffusionFill(components, weights, FillSettings(num_inference_steps=2, **settings))
+
+
+def ends(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8)
+
+
+def test_the_network_works_at_the_area_it_was_trained_at_or_as_asked(tiny_model: Path, weights: Path) -> None:
+    fill = fill_with(tiny_model, weights)
+    assert fill._size(64, 64) == (32, 32) and fill._size(16, 64) == (16, 64) and fill._size(2160, 3840) == (24, 40)
+    assert fill_with(tiny_model, weights, scale=0.5)._size(96, 64) == (48, 32)
+    for scale in (0.0, -1.0, 5.0):
+        with pytest.raises(InputError, match="scale must be above 0"):
+            FillSettings(scale=scale)
+
+
+def test_large_frames_are_made_in_tiles_of_the_trained_size(tiny_model: Path, weights: Path) -> None:
+    fill, seen = fill_with(tiny_model, weights, scale=1.0), []
+    fill.unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    made = fill(ends(72, 120), [0.0, 1.0], [0.5])
+    assert made.shape == (1, 72, 120, 3)
+    assert {tuple(x.shape) for x in seen} == {(1, 9, 3, 8, 8)} and len(seen) == 2 * 3 * 5  # latents are 18 x 30
+    by_place = [x[0, :4, 1] for x in seen[:15]]  # the first step: noise of the frame to be made, tiles row by row
+    assert torch.equal(by_place[0][:, :, -2:], by_place[1][:, :, :2])  # one field of noise, neighbours share columns
+    assert not torch.equal(by_place[0], by_place[1])
+
+
+def test_tiles_of_a_network_that_looks_at_single_places_are_one_pass(
+    tiny_model: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, tiled = fill_with(tiny_model, weights, scale=1.0), fill_with(tiny_model, weights, scale=1.0)
+    for fill in (whole, tiled):
+        monkeypatch.setattr(fill.unet, "forward", lambda x, *_: 0.3 * x[:, :4] + 0.1 * x[:, 4:8])
+    monkeypatch.setattr(whole, "_tile", lambda *_: None)
+    latents = torch.randn(1, 4, 2, 18, 30, generator=torch.Generator().manual_seed(0))
+    both = [fill._sample(latents, [0.0, 1.0], [0.25, 0.5]) for fill in (whole, tiled)]
+    torch.testing.assert_close(*both, atol=1e-5, rtol=1e-5)
+
+
+def test_frames_of_4k_are_made_within_reach(tiny_model: Path, weights: Path) -> None:
+    """By default at the trained area, whatever the size of the frames."""
+    made = fill_with(tiny_model, weights)(ends(2160, 3840), [0.0, 1.0], [0.5])
+    assert made.shape == (1, 2160, 3840, 3)
