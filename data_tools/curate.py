@@ -12,13 +12,13 @@ from data_tools.analysis import watch
 from data_tools.cut import Cut, CutOptions
 from data_tools.features import FrameFeatures
 from data_tools.filter import filtered
-from data_tools.probe import bare_rows, described, file_digest, reason_of
+from data_tools.probe import bare_rows, described, file_digest
 from data_tools.report import ReportOptions, write_report
 from data_tools.runner import RunOptions, run_stage
 from data_tools.score import scored, with_duplicates
 from data_tools.shards import ShardOptions, write_shards
 from data_tools.shots import ShotFinder, ShotOptions
-from data_tools.split import SplitOptions, clip_rows
+from data_tools.split import SplitOptions, clip_rows, listed_cuts, with_cuts
 from t2v.data.manifest import MANIFEST_NAME, ClipRow, write_manifest
 from t2v.errors import InputError
 
@@ -35,6 +35,7 @@ class CurateConfig(BaseModel):
     shots: ShotOptions = ShotOptions()
     min_seconds: float = 1.0
     max_seconds: float = 60.0
+    cuts: Path | None = None
     filter: str | None = None
     cut: CutOptions = CutOptions()
     shards: ShardOptions | None = None
@@ -66,6 +67,7 @@ def read_config(path: Path) -> CurateConfig:
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise InputError(f"{path}: {place}: {first['msg']}") from error
     config.source, config.output = path.parent / config.source, path.parent / config.output
+    config.cuts = config.cuts and path.parent / config.cuts
     config.check()
     return config
 
@@ -81,15 +83,18 @@ class Examine:
         (row,) = rows
         path = self.root / row.path
         digest = file_digest(path)
-        row = replace(row, clip_id=digest[:16], extra={"sha256": digest, "bytes": path.stat().st_size})
+        facts = {"sha256": digest, "bytes": path.stat().st_size}
+        row = replace(row, clip_id=digest[:16], extra=row.extra | facts)
         finder, features = ShotFinder(self.split.shots), FrameFeatures()
         try:
-            info, timestamps = watch(path, [finder, features])
+            watched = watch(path, [finder, features])
         except InputError as error:
-            return [replace(row, error=reason_of(error, path))]
-        described(row, info)
-        clips = clip_rows(row, timestamps, info.duration, finder.transitions(float(info.fps)), self.split)
-        return [scored(clip, features, timestamps) if clip.is_usable else clip for clip in clips]
+            return [replace(row, error=str(error))]
+        described(row, watched.info)
+        cuts, fps = row.extra.get("cuts"), float(watched.info.fps)
+        transitions = listed_cuts(cuts, watched.timestamps) if cuts else finder.transitions(fps)
+        clips = clip_rows(row, watched, transitions, self.split)
+        return [scored(clip, features, watched) if clip.is_usable else clip for clip in clips]
 
 
 def curate(config: CurateConfig, options: RunOptions) -> Path | None:
@@ -97,6 +102,7 @@ def curate(config: CurateConfig, options: RunOptions) -> Path | None:
     output = config.output
     output.mkdir(parents=True, exist_ok=True)
     rows = bare_rows(config.source, output)
+    rows = with_cuts(rows, config.cuts, output) if config.cuts else rows
     examined = run_stage(
         "examine", Examine(output, config.split), rows, output / EXAMINED_NAME, options, with_duplicates
     )

@@ -6,14 +6,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_tools.analysis import watch
+from data_tools.analysis import Watched, watch
 from data_tools.features import FrameFeatures
-from data_tools.probe import reason_of
 from t2v.data.manifest import ClipRow
-from t2v.errors import InputError
 
 _STILL = 0.002  # mean change of a pair of frames that shows nothing new: half a grey level
 _TEXT_SHARE = 0.002  # of the picture; less is not a line of text
+_TIME_TOLERANCE = 1e-4  # seconds
 _HASHED_AT = (0.25, 0.5, 0.75)  # of the clip's length
 
 
@@ -26,18 +25,17 @@ class Score:
     def __call__(self, rows: list[ClipRow]) -> list[ClipRow]:
         path = self.root / rows[0].path
         features = FrameFeatures()
-        try:
-            _, timestamps = watch(path, [features])
-        except InputError as error:
-            raise InputError(reason_of(error, path)) from error
-        return [scored(row, features, timestamps) for row in rows]
+        watched = watch(path, [features])
+        return [scored(row, features, watched) for row in rows]
 
 
-def scored(row: ClipRow, features: FrameFeatures, timestamps: np.ndarray) -> ClipRow:
-    """The row with its score columns."""
-    start, end = np.searchsorted(timestamps, [row.start, row.end]).tolist()
+def scored(row: ClipRow, features: FrameFeatures, watched: Watched) -> ClipRow:
+    """The row with its score columns, or with an error where its frames do not decode."""
+    if row.end > watched.end + _TIME_TOLERANCE and watched.damage:
+        return replace(row, error=watched.damage)
+    start, end = np.searchsorted(watched.timestamps, [row.start, row.end]).tolist()
     if end <= start:
-        raise InputError(f"no frame between {row.start:g} s and {row.end:g} s")
+        return replace(row, error=f"no frame between {row.start:g} s and {row.end:g} s")
     scores = clip_scores(features.table(start, end), row.fps or 1.0)
     return replace(row, extra=row.extra | scores | {"hash": clip_hash(features, start, end)})
 

@@ -15,7 +15,8 @@ from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector
 
 THUMBNAIL = (16, 9)  # width, height
-_RATE = 25.0  # only to count frames in PySceneDetect's unit
+_DETECTED = (128, 72)  # size at which PySceneDetect compares frames; larger finds the same cuts
+_START = FrameTimecode(0, 25.0)  # the rate is only to count frames in PySceneDetect's unit
 
 
 @dataclass(frozen=True, order=True)
@@ -50,14 +51,15 @@ class ShotFinder:
         self._colors = array("f")
 
     def add(self, frame: np.ndarray) -> None:
-        """The next frame: uint8 RGB (H, W, 3), about 256 pixels wide."""
-        bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-        time = FrameTimecode(self._num_frames, _RATE)
+        """The next frame: uint8 RGB (H, W, 3)."""
+        small = cv2.resize(frame, _DETECTED, interpolation=cv2.INTER_AREA)
+        time = _START + self._num_frames
         self._num_frames += 1
+        bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
         self._candidates += [cut.frame_num for cut in self._detector.process_frame(time, bgr)]
-        gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         self._thumbnails += cv2.resize(gray, THUMBNAIL, interpolation=cv2.INTER_AREA).tobytes()
-        self._colors.extend(cv2.mean(frame)[:3])
+        self._colors.extend(cv2.mean(small)[:3])
 
     def transitions(self, fps: float) -> list[Transition]:
         """In order, apart from each other. `fps` is the frame rate, which sets how long a flash may last."""

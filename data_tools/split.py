@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.analysis import watch
-from data_tools.probe import reason_of
+from data_tools.analysis import Watched, unwatched, watch
 from data_tools.shots import ShotFinder, ShotOptions, Transition, shots
 from t2v.data.manifest import ClipRow
-from t2v.data.video_io import VideoReader
 from t2v.errors import InputError
 
 _TIME_TOLERANCE = 1e-4  # seconds
@@ -39,7 +37,8 @@ class SplitOptions:
 class Split:
     """The stage: the row of a file becomes one for each shot, in order of time.
 
-    A row with a column `cuts` (seconds, joined by spaces) is split there and nowhere else.
+    A row with a column `cuts` (seconds, joined by spaces) is split there and nowhere else. A file that breaks in
+    mid-way gives its shots up to there, and a row with the reason for the rest.
     """
 
     root: Path = field(repr=False)
@@ -48,38 +47,39 @@ class Split:
     def __call__(self, rows: list[ClipRow]) -> list[ClipRow]:
         (row,) = rows
         path = self.root / row.path
-        try:
-            if row.extra.get("cuts"):
-                return split_at(row, path, self.options)
+        if cuts := row.extra.get("cuts"):
+            watched = unwatched(path)
+            transitions = listed_cuts(cuts, watched.timestamps)
+        else:
             finder = ShotFinder(self.options.shots)
-            info, timestamps = watch(path, [finder])
-        except InputError as error:
-            raise InputError(reason_of(error, path)) from error
-        return clip_rows(row, timestamps, info.duration, finder.transitions(float(info.fps)), self.options)
+            watched = watch(path, [finder])
+            transitions = finder.transitions(float(watched.info.fps))
+        return clip_rows(row, watched, transitions, self.options)
 
 
-def split_at(row: ClipRow, path: Path, options: SplitOptions) -> list[ClipRow]:
-    """The row's shots between the cuts that it names; nothing is decoded."""
-    with VideoReader(path, threads=1) as reader:
-        timestamps, duration = reader.timestamps, reader.info.duration
-    seconds = [float(text) for text in row.extra["cuts"].split()]
-    frames = np.searchsorted(timestamps, np.array(seconds) - _TIME_TOLERANCE)
-    inside = sorted({int(frame) for frame in frames if 0 < frame < len(timestamps)})
-    return clip_rows(row, timestamps, duration, [Transition(frame, frame, "cut") for frame in inside], options)
+def listed_cuts(cuts: str, timestamps: np.ndarray) -> list[Transition]:
+    """Hard cuts at the seconds that `cuts` lists, joined by spaces."""
+    seconds = np.array([float(text) for text in cuts.split()])
+    frames = np.searchsorted(timestamps, seconds - _TIME_TOLERANCE).tolist()
+    return [Transition(frame, frame, "cut") for frame in sorted(set(frames)) if 0 < frame < len(timestamps)]
 
 
 def clip_rows(
-    row: ClipRow, timestamps: np.ndarray, duration: float, transitions: Sequence[Transition], options: SplitOptions
+    row: ClipRow, watched: Watched, transitions: Sequence[Transition], options: SplitOptions
 ) -> list[ClipRow]:
-    """Rows of the shots between the transitions; a shot that is too long becomes several of about one length."""
-    times = [*timestamps.tolist(), duration]
+    """Rows of the shots between the transitions; a shot that is too long becomes several of about one length.
+
+    Of a file that breaks in mid-way, the rest is one more row, with the reason.
+    """
+    times = [*watched.timestamps.tolist(), watched.end]
     rows = []
-    for first, last in shots(transitions, len(timestamps)):
+    for first, last in shots(transitions, len(watched.timestamps)):
         most = max(1, int(options.max_seconds * (last - first) / (times[last] - times[first]) + 1e-6))
         pieces = -(-(last - first) // most)
         edges = [first + (last - first) * piece // pieces for piece in range(pieces + 1)]
         rows += [_clip_row(row, start, end, times, options.min_seconds) for start, end in pairwise(edges)]
-    return rows or [replace(row, extra=row.extra | {"filtered": "nothing but transitions in it"})]
+    rows = rows or [replace(row, extra=row.extra | {"filtered": "nothing but transitions in it"})]
+    return rows + watched.rest_of(row)
 
 
 def _clip_row(row: ClipRow, start: int, end: int, times: list[float], min_seconds: float) -> ClipRow:

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 pytest.importorskip("scenedetect", reason="needs the extra curate")
 
 from data_tools.cli import app
-from data_tools.curate import read_config
+from data_tools.curate import curate, read_config
+from data_tools.runner import RunOptions
 from t2v.data.manifest import read_manifest
 from t2v.data.sources import find_sources
 from t2v.data.video_io import VideoReader
@@ -135,6 +136,15 @@ def test_the_stages_one_by_one_give_the_same_clips(source, finished, tmp_path):
     assert "4 clips in 2 shards" in _here("shards", tmp_path / "clips", "-o", tmp_path / "s", "--max-clips", 2)
     assert _here("report", tmp_path / "clips", "-o", tmp_path / "r.html") == f"{tmp_path / 'r.html'}\n"
     assert "kept             4" in _here("stats", tmp_path / "clips")
+
+
+def test_cuts_that_are_listed_take_the_place_of_those_that_are_found(source, tmp_path):
+    (tmp_path / "cuts.csv").write_text(f"path,seconds\n{source / 'a.mp4'},0.6\n{source / 'a.mp4'},1.6\n")
+    config = _write_config(tmp_path, source, cuts="cuts.csv", shards=None)
+    curate(read_config(config), RunOptions(quiet=True))
+    rows = read_manifest(tmp_path / "out/examined.parquet")
+    assert [row.num_frames for row in rows if row.path.endswith("/a.mp4")] == [15, 25, 15]
+    assert [row.num_frames for row in rows if row.path.endswith("/b.mkv")] == [30, 25]
 
 
 def _outcome(output):

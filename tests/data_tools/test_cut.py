@@ -52,6 +52,29 @@ def test_clips_begin_and_end_on_the_right_frames(tmp_path, name, options):
         assert counts(_frames(path, row)) == list(range(first, last)) and row.num_frames == last - first
 
 
+def with_edit_list(source, target, start, end):
+    """A copy whose edit list shows frames start..end-1 alone, from the key frame before them."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        step = round(1 / (25 * old.streams.video[0].time_base))
+        for packet in old.demux(video=0):
+            if packet.pts is not None and packet.pts < end * step:
+                packet.pts, packet.dts = packet.pts - start * step, packet.dts - start * step
+                packet.stream = stream
+                new.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("start", [13, 17])
+def test_frames_that_an_edit_list_hides_are_not_counted(tmp_path, start):
+    frames = [counted(i) for i in range(60)]
+    path = with_edit_list(encode(tmp_path / "whole.mp4", frames), tmp_path / "edited.mp4", start, 60)
+    (probed,) = Probe(tmp_path)(bare_rows(path, tmp_path))
+    assert probed.num_frames == 60 - start and probed.extra["hidden_frames"] > 0
+    for row, (first, last) in zip(_cut(path, (0, 9), (9, 30)), [(0, 9), (9, 30)], strict=True):
+        assert counts(_frames(path, row)) == list(range(start + first, start + last))
+
+
 def test_times_of_a_variable_rate_are_kept(tmp_path):
     path = encode(tmp_path / "a.mp4", [counted(i) for i in range(60)], IRREGULAR, time_base=Fraction(1, 100))
     (row,) = _cut(path, (10, 40))

@@ -87,8 +87,8 @@ def test_200_edits_of_real_and_painted_shots(joins, capsys):
 )
 def test_hard_cuts_of_real_videos(name, cuts):
     finder = ShotFinder(ShotOptions())
-    info, _ = watch(DATA / "videos" / name, [finder])
-    assert [t.start for t in finder.transitions(float(info.fps)) if t.kind == "cut"] == cuts
+    fps = float(watch(DATA / "videos" / name, [finder]).info.fps)
+    assert [t.start for t in finder.transitions(fps) if t.kind == "cut"] == cuts
 
 
 @needs_data
