@@ -30,14 +30,14 @@ def _run(kind: str, config: "WorldConfig", font: Path | None) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from data_tools.world.actors import DEFAULT_FONT, FontGlyphs
-    from data_tools.world.generate import generate_clips, generate_images
+    from data_tools.world.generate import generate_board, generate_clips, generate_images
 
     config.check()
     glyphs = FontGlyphs(font or DEFAULT_FONT)
     columns = (TextColumn(kind), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(kind, total=config.num)
-        generate = generate_images if kind == "images" else generate_clips
+        task = bar.add_task(kind, total=4 * config.num if kind == "board" else config.num)
+        generate = {"images": generate_images, "clips": generate_clips, "board": generate_board}[kind]
         print(generate(config, glyphs, lambda done: bar.advance(task, done)))
 
 
@@ -125,6 +125,37 @@ def sprites(
     from data_tools.world.generate import write_sprites
 
     print(write_sprites(output, preset, size, FontGlyphs(font or DEFAULT_FONT), overwrite))
+
+
+@app.command()
+def board(
+    output: Output,
+    num: Annotated[
+        int, typer.Option(help="Clips of seen pairs, and of held-out pairs; twice as many for reference.")
+    ] = 64,
+    seed: Seed = 100,
+    preset: Preset = "small",
+    size: Size = 128,
+    workers: Workers = 0,
+    backgrounds: Backgrounds = 128,
+    font: Font = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """What `t2v evaluate mini-board` needs: labelled clips of seen and held-out pairs, and pictures of the actors."""
+    from data_tools.world.generate import WorldConfig
+
+    config = WorldConfig(
+        output=output,
+        num=num,
+        seed=seed,
+        preset=preset,
+        labels=True,
+        size=size,
+        workers=_cores(workers),
+        num_backgrounds=backgrounds,
+        overwrite=overwrite,
+    )
+    _run("board", config, font)
 
 
 @app.command()

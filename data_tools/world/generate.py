@@ -9,7 +9,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -66,6 +66,23 @@ def generate_images(config: WorldConfig, glyphs: GlyphSource, progress: Progress
 def generate_clips(config: WorldConfig, glyphs: GlyphSource, progress: Progress = lambda done: None) -> Path:
     """Clips of 4 to 6 s at 24 fps: mp4 files and manifest.parquet under config.output."""
     return _generate(config, _write_clip, glyphs, progress)
+
+
+def generate_board(config: WorldConfig, glyphs: GlyphSource, progress: Progress = lambda done: None) -> Path:
+    """What a scoreboard needs, each in a folder under config.output, 4 * config.num clips in all.
+
+    seen/ and held-out/: captioned clips of pairs that training sees, and of those that it never sees; reference/: twice
+    as many of the latter; sprites/.
+    """
+    folder = config.output
+    for part in (
+        replace(config, output=folder / "seen"),
+        replace(config, output=folder / "held-out", seed=config.seed + 1, held_out=True),
+        replace(config, output=folder / "reference", seed=config.seed + 2, held_out=True, num=2 * config.num),
+    ):
+        generate_clips(part, glyphs, progress)
+    write_sprites(folder / "sprites", config.preset, config.size, glyphs, config.overwrite)
+    return folder
 
 
 def write_sprites(folder: Path, preset: str, size: int, glyphs: GlyphSource, overwrite: bool = False) -> Path:

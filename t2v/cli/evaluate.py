@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2v.cli import evaluate_results, options
+from t2v.cli import evaluate_board, evaluate_results, options
 from t2v.cli.filling import FrameGuidance, Interpolation
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure what a model makes.")
 app.command()(evaluate_results.compare)
+app.command("mini-board")(evaluate_board.mini_board)
+app.command("train-recogniser")(evaluate_board.train_recogniser)
 
 Data = Annotated[
     Path, typer.Option(help="Rendered clips with captions and labels: t2v-data world clips --held-out --labels.")
@@ -112,7 +114,7 @@ def sheet(
     from t2v.cli.outputs import check_file
     from t2v.cli.progress import Reporter
     from t2v.errors import InputError
-    from t2v.evaluation.sheet import contact_sheet, save_png, strip
+    from t2v.evaluation.sheet import contact_sheet, save_picture, strip
 
     if (prompts is None) == (clips is None):
         raise InputError("give either --prompts FILE or --clips FOLDER")
@@ -126,7 +128,7 @@ def sheet(
             assert prompts is not None
             rows = _video_rows(prompts, _load(model, motion, device, dtype), seed, settings, reporter)
         drawn = [(caption, strip(video, frames)) for caption, video in rows]
-    save_png(contact_sheet(*zip(*drawn, strict=True)), output)
+    save_picture(contact_sheet(*zip(*drawn, strict=True)), output)
     print(output)
 
 

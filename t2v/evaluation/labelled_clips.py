@@ -1,6 +1,7 @@
 """Rendered clips whose truth is known, and the pictures of their actors, as the world's generator writes them."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +37,18 @@ class LabelledClip:
         with VideoReader(self.path, threads=1) as reader:
             indices = reader.indices_at((np.arange(num_frames) / fps).tolist())
             frames = reader.frames(indices)
+        return frames, self._path(indices)
+
+    def read_all(self, fps: float) -> NDArray[np.uint8]:
+        """All frames at `fps`: uint8 (F, H, W, 3)."""
+        with VideoReader(self.path, threads=1) as reader:
+            num_frames = math.floor(reader.info.duration * fps + 1e-6)
+            return reader.frames_at((np.arange(num_frames) / fps).tolist())
+
+    def _path(self, indices: Sequence[int]) -> ActorPath:
         truth = json.loads(self.truth)
         x, y, angle, turn = (np.array(truth[name])[indices] for name in ("x", "y", "angle", "turn"))
-        return frames, ActorPath(x, y, angle, turn, np.ones(num_frames))
+        return ActorPath(x, y, angle, turn, np.ones(len(indices)))
 
 
 def labelled_clips(folder: Path) -> list[LabelledClip]:

@@ -153,13 +153,21 @@ def frame_difference(frames: NDArray[np.uint8]) -> float:
 def background_difference(frames: NDArray[np.uint8]) -> float | None:
     """Mean absolute difference of neighbouring frames, 0..255, where both show the background: lower is steadier.
 
-    A pixel shows the background in a frame when neither it nor a pixel near it differs from the clip's median by more
-    than a threshold. None when no pixel does. frames: uint8 (F, H, W, 3).
+    None when no pixel does. frames: uint8 (F, H, W, 3).
     """
-    calm = ~_grown(_distance(frames) > _FOREGROUND)
-    both = calm[1:] & calm[:-1]
+    mask = background_mask(frames)
+    both = mask[1:] & mask[:-1]
     steps = np.abs(np.diff(frames.astype(np.float32), axis=0)).mean(-1)
     return float(steps[both].mean()) if both.any() else None
+
+
+def background_mask(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where frames (F, H, W, 3) show the background: (F, H, W).
+
+    There neither the pixel nor one near it differs from the clip's median by more than a threshold. What hardly moves
+    is background too.
+    """
+    return ~_grown(_distance(frames) > _FOREGROUND)
 
 
 def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +37,13 @@ def contact_sheet(captions: Sequence[str], strips: Sequence[NDArray[np.uint8]]) 
     return np.asarray(sheet)
 
 
-def save_png(picture: NDArray[np.uint8], path: Path) -> None:
-    """Write uint8 (H, W, 3) as PNG, whole or not at all."""
+_OPTIONS: dict[str, dict[str, Any]] = {".png": {"optimize": True}, ".jpg": {"quality": 85}}
+
+
+def save_picture(picture: NDArray[np.uint8], path: Path) -> None:
+    """Write uint8 (H, W, 3) as .png or .jpg, whole or not at all."""
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, format="PNG", optimize=True)
+    Image.fromarray(picture).save(file, {".png": "PNG", ".jpg": "JPEG"}[path.suffix], **_OPTIONS[path.suffix])
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(file.getvalue())

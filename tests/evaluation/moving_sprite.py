@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from t2v.data.manifest import MANIFEST_NAME, ClipRow, write_manifest
 from t2v.data.video_io import EncodeOptions, write_video
@@ -59,6 +59,13 @@ def write_clips(folder: Path) -> Path:
         rows.append(row)
     write_manifest(rows, folder / MANIFEST_NAME)
     return folder
+
+
+def draw_glyph(_glyph: str) -> Image.Image:
+    """A world without the emoji font: everything is this shape."""
+    image = Image.new("RGBA", (100, 90))
+    ImageDraw.Draw(image).polygon([(0, 0), (99, 30), (99, 89), (0, 89)], fill=(0, 255, 0, 255))
+    return image
 
 
 def write_pictures(folder: Path) -> Path:

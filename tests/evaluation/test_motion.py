@@ -1,16 +1,21 @@
+import random
+
 import numpy as np
 import pytest
 
+from data_tools.world.verbs import VERBS
+from data_tools.world.world import World
 from t2v.evaluation.matching import ActorPath
 from t2v.evaluation.motion import (
     RESOLUTION,
     background_difference,
+    background_mask,
     foreground_centroid,
     frame_difference,
     path_measures,
     period,
 )
-from tests.evaluation.moving_sprite import SIZE, draw_clip
+from tests.evaluation.moving_sprite import SIZE, draw_clip, draw_glyph
 
 FPS = 8.0
 TIMES = np.arange(16) / FPS
@@ -113,3 +118,22 @@ def test_background_difference_of_a_cut_is_none():
     frames = np.zeros((2, 8, 8, 3), np.uint8)
     frames[1] = 200
     assert background_difference(frames) is None
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_background_mask_of_rendered_clips_is_the_true_one(verb):
+    """The world tells where the actor is. Flicker is measured as on the true background, without the actor's motion."""
+    world = World(draw_glyph, num_backgrounds=2)
+    shot = world.sample(random.Random(verb), verb=verb)
+    view = world.view(shot)
+    frames = np.stack([world.render(shot, i / FPS, view) for i in range(16)])
+    true = (np.abs(frames.astype(int) - np.asarray(view)) <= 2).all(-1)
+    mask = background_mask(frames)
+    assert (mask & true).sum() > 0.88 * true.sum()
+    moving = (np.abs(np.diff(frames.astype(int), axis=0)) > 60).any(-1)
+    assert (mask[1:] & mask[:-1] & moving).mean() < 2e-4
+    assert background_difference(frames) < 0.03
+    shimmer = frames + np.random.default_rng(0).integers(-4, 5, (16, 128, 128, 1))
+    unsteady = shimmer.clip(0, 255).astype(np.uint8)
+    steps = np.abs(np.diff(unsteady.astype(float), axis=0)).mean(-1)
+    assert background_difference(unsteady) == pytest.approx(steps[true[1:] & true[:-1]].mean(), rel=0.1)

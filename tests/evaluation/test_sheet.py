@@ -6,7 +6,7 @@ from PIL import Image
 from data_tools.world.actors import actors_of
 from data_tools.world.scenes import SCENES
 from data_tools.world.world import is_held_out
-from t2v.evaluation.sheet import contact_sheet, save_png, strip
+from t2v.evaluation.sheet import contact_sheet, save_picture, strip
 
 PROMPTS = Path(__file__).parents[2] / "configs/mini/heldout_prompts.txt"
 
@@ -25,9 +25,9 @@ def test_contact_sheet_shows_every_frame_under_its_caption():
     assert (sheet[: first_row[0]] < 100).any(), "no text above the first row"
 
 
-def test_save_png_writes_what_it_is_given(tmp_path):
+def test_save_picture_writes_what_it_is_given(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    save_png(picture, tmp_path / "a.png")
+    save_picture(picture, tmp_path / "a.png")
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), picture)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 

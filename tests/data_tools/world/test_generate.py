@@ -7,11 +7,12 @@ from PIL import Image
 
 from data_tools.world import generate
 from data_tools.world.actors import DEFAULT_FONT, FontGlyphs
-from data_tools.world.generate import WorldConfig, generate_clips, generate_images, write_sprites
+from data_tools.world.generate import WorldConfig, generate_board, generate_clips, generate_images, write_sprites
 from data_tools.world.world import is_held_out
 from t2v.data.manifest import read_manifest
 from t2v.data.video_io import VideoReader
 from t2v.errors import InputError
+from t2v.evaluation.board import BoardData
 
 
 def _config(folder, num, **changes):
@@ -133,3 +134,14 @@ def test_write_sprites_gives_each_actor_alone(tmp_path, glyphs):
     assert len(index) >= 64 and index["rocket"]["facing"] == 1
     sprite = Image.open(folder / index["teddy bear"]["file"])
     assert sprite.mode == "RGBA" and 50 < max(sprite.size) <= 74
+
+
+def test_generate_board_writes_what_the_scoreboard_reads(tmp_path, glyphs):
+    done = []
+    config = WorldConfig(tmp_path / "board", 2, size=32, num_backgrounds=1, labels=True)
+    data = BoardData.read(generate_board(config, glyphs, done.append), 2)
+    assert sum(done) == 8 and len(data.reference) == 4
+    assert not any(is_held_out(clip.actor, clip.scene) for clip in data.seen)
+    assert all(is_held_out(clip.actor, clip.scene) for clip in (*data.held_out, *data.reference))
+    assert {clip.truth for clip in data.held_out}.isdisjoint(clip.truth for clip in data.reference)
+    assert all(data.pictures(clip.actor).shape[-1] == 4 for clip in data.seen)
