@@ -4,7 +4,10 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 Frames = NDArray[np.uint8]
 
@@ -13,6 +16,30 @@ def psnr(frames: Frames, truth: Frames) -> float:
     """Mean over frames of the peak signal-to-noise ratio in dB, at most 60: uint8 (F, H, W, 3), both."""
     errors = np.square(frames.astype(np.float64) - truth).mean((1, 2, 3))
     return float(np.minimum(60.0, 10 * np.log10(255**2 / np.maximum(errors, 1e-9))).mean())
+
+
+def ssim(frames: Frames, truth: Frames) -> float:
+    """Mean structural similarity of uint8 (F, H, W, 3), at least 11x11 pixels, over channels and frames; 1 is equal.
+
+    Gaussian window of 11 pixels and deviation 1.5, without the pixels that it does not fit around (Wang et al., "Image
+    Quality Assessment: From Error Visibility to Structural Similarity", 2004).
+    """
+    x, y = (torch.from_numpy(np.ascontiguousarray(values)).permute(0, 3, 1, 2).double() for values in (frames, truth))
+    mean_x, mean_y = _window_mean(x), _window_mean(y)
+    variances = _window_mean(x * x) - mean_x**2 + _window_mean(y * y) - mean_y**2
+    covariance = _window_mean(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    index = (2 * mean_x * mean_y + c1) * (2 * covariance + c2) / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
+    return float(index.mean())
+
+
+def _window_mean(images: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, H - 10, W - 10), weighted by SSIM's window."""
+    places = torch.arange(11, dtype=images.dtype) - 5
+    weights = torch.exp(-(places**2) / (2 * 1.5**2))
+    window = (weights / weights.sum()).expand(images.shape[1], 1, 1, 11)
+    across = F.conv2d(images, window, groups=images.shape[1])
+    return F.conv2d(across, window.transpose(2, 3), groups=images.shape[1])
 
 
 def sharpness(frames: Frames) -> float:

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from t2v.evaluation.intervals import Figure, statistic_figure
+
 
 def gaussian_frechet_distance(
     mean: NDArray[np.float64],
@@ -30,6 +32,32 @@ def frechet_distance(features: NDArray[np.floating], other: NDArray[np.floating]
     return gaussian_frechet_distance(
         first.mean(0), np.cov(first, rowvar=False), second.mean(0), np.cov(second, rowvar=False)
     )
+
+
+def frechet_figure(features: NDArray[np.floating], reference: NDArray[np.floating], seed: int = 0) -> Figure:
+    """Frechet distance of all frames of videos (N, F, D) to reference features (M, D), with its interval.
+
+    Videos are resampled whole, for their frames are alike; the reference stays as it is.
+    """
+    videos = np.asarray(features, np.float64)
+    mean, root = (
+        reference.mean(0, dtype=np.float64),
+        _symmetric_root(np.cov(reference.astype(np.float64), rowvar=False)),
+    )
+    spread, turned = np.square(root).sum(), videos @ root
+
+    def distance(chosen: NDArray[np.intp]) -> float:
+        """As in `gaussian_frechet_distance`; the trace from X C2^(1/2), X the centred features, over their number."""
+        own, products = (values[chosen].reshape(-1, values.shape[-1]) for values in (videos, turned))
+        scale = len(own) - 1
+        products = (products - products.mean(0)) / np.sqrt(scale)
+        gram = products.T @ products if len(own) > own.shape[1] else products @ products.T
+        trace_of_root = np.sqrt(np.linalg.eigvalsh(gram).clip(0)).sum()
+        own_spread = np.square(own - own.mean(0)).sum() / scale
+        return float(np.square(own.mean(0) - mean).sum() + own_spread + spread - 2 * trace_of_root)
+
+    value = frechet_distance(videos.reshape(-1, videos.shape[-1]), reference)
+    return statistic_figure(value, distance, len(videos), seed)
 
 
 def _symmetric_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 import scipy.linalg
+import torch
 
-from t2v.evaluation.frechet import frechet_distance, gaussian_frechet_distance
+from t2v.evaluation.frechet import frechet_distance, frechet_figure, gaussian_frechet_distance
+from t2v.evaluation.intervals import STATISTIC_DRAWS
 
 
 def reference(first, second):
@@ -42,3 +44,46 @@ def test_grows_with_noise():
     noise = np.random.default_rng(2).normal(size=first.shape)
     distances = [frechet_distance(first, first + amount * noise) for amount in (0.0, 0.5, 1.0, 2.0)]
     assert distances == sorted(distances) and distances[-1] > distances[1] > 1e-3
+
+
+class Features(torch.nn.Module):
+    num_features = 24
+
+    def forward(self, x):
+        return x
+
+
+def test_equals_torchmetrics():
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    first, second = samples(0, 300, 24), samples(1, 200, 24)
+    metric = FrechetInceptionDistance(Features()).set_dtype(torch.float64)
+    metric.update(torch.from_numpy(first), real=True)
+    metric.update(torch.from_numpy(second), real=False)
+    assert frechet_distance(first, second) == pytest.approx(metric.compute().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("num", [40, 12])  # more and fewer than dimensions
+def test_the_interval_is_that_of_full_recomputation(num):
+    rng = np.random.default_rng(0)
+    videos, reference = rng.normal(size=(num, 1, 16)), samples(1, 100, 16)
+    figure = frechet_figure(videos, reference, seed=3)
+    assert figure.value == pytest.approx(frechet_distance(videos[:, 0], reference))
+    rng = np.random.default_rng(3)
+    draws = [frechet_distance(videos[rng.integers(0, num, num), 0], reference) for _ in range(STATISTIC_DRAWS)]
+    assert figure.high - figure.value == pytest.approx(1.96 * np.std(draws, ddof=1), rel=1e-4)
+
+
+def test_videos_are_resampled_whole():
+    videos, reference = np.random.default_rng(0).normal(size=(50, 1, 4)), samples(1, 100, 4)
+    single, repeated = (frechet_figure(np.repeat(videos, times, 1), reference) for times in (1, 8))
+    assert repeated.high - repeated.low == pytest.approx(single.high - single.low, rel=0.1)
+
+
+def test_the_interval_is_as_wide_as_the_distances_of_other_samples_spread():
+    reference = np.random.default_rng(0).normal(size=(2000, 3))
+    figures = [
+        frechet_figure(np.random.default_rng(seed).normal(0.5, 1, size=(300, 1, 3)), reference) for seed in range(1, 41)
+    ]
+    spread = np.std([figure.value for figure in figures])
+    assert np.mean([figure.high - figure.value for figure in figures]) / 1.96 == pytest.approx(spread, rel=0.3)
