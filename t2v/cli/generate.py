@@ -71,6 +71,7 @@ def generate(
     guidance_scale: options.GuidanceScale = None,
     guidance_rescale: options.GuidanceRescale = None,
     negative_prompt: options.NegativePrompt = None,
+    prompt_at: options.PromptAt = None,
     seed: options.Seed = None,
     num_videos: options.NumVideos = 1,
     prompts: options.Prompts = None,
@@ -93,23 +94,15 @@ def generate(
     """
     from t2v.cli.outputs import check_jobs, plan_jobs, read_sidecar, repeat_path
     from t2v.cli.progress import Reporter
+    from t2v.cli.prompt_travel import read_prompt_at, split_first
     from t2v.pipelines.settings import GenerationSettings, check_seed
 
     record = read_sidecar(from_) if from_ is not None else {}
-    given = options.given(
-        num_frames=num_frames,
-        fps=fps,
-        height=height,
-        width=width,
-        num_inference_steps=num_inference_steps,
-        sampler=sampler,
-        guidance_scale=guidance_scale,
-        guidance_rescale=guidance_rescale,
-        negative_prompt=negative_prompt,
-        chunk_size=chunk_size,
-        context_frames=context_frames,
-        context_overlap=context_overlap,
-    )
+    prompt, travel = split_first(prompt, read_prompt_at(prompt_at or []))
+    given = options.given(num_frames=num_frames, fps=fps, height=height, width=width, chunk_size=chunk_size)
+    given |= options.given(num_inference_steps=num_inference_steps, sampler=sampler, negative_prompt=negative_prompt)
+    given |= options.given(guidance_scale=guidance_scale, guidance_rescale=guidance_rescale)
+    given |= options.given(context_frames=context_frames, context_overlap=context_overlap) | travel
     settings = GenerationSettings.check_options({**record.get("settings", {}), **given}, str(from_))
     texts = _prompts(prompt, prompts, record)
     seed = record.get("seed", 0) if seed is None else seed
@@ -124,6 +117,10 @@ def generate(
     factor = record.get("interpolate", 1) if interpolate is None else interpolate
     if not 1 <= factor <= MAX_FACTOR:
         raise InputError(f"--interpolate must be a whole number from 1 to {MAX_FACTOR}, got {factor}")
+    if factor > 1 and settings.get("prompt_at"):
+        raise InputError(
+            "--interpolate knows one prompt, --prompt-at gives several: use `t2v interpolate` on the video"
+        )
     _run(jobs, source, settings, _Show(preview, as_json, overwrite, factor), Reporter(quiet))
 
 

@@ -61,6 +61,13 @@ GuidanceScale = Annotated[
 GuidanceRescale = Annotated[
     float | None, typer.Option(help="0 to 1: takes back the contrast that guidance adds. [default: 0]")
 ]
+PromptAt = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FRAME:PROMPT",
+        help="Prompt from that frame on, blended in from the one before; may be given several times.",
+    ),
+]
 NegativePrompt = Annotated[str | None, typer.Option(help="What the video should not show.")]
 Seed = Annotated[int | None, typer.Option(help="One seed, one video; video i of several uses seed + i. [default: 0]")]
 NumVideos = Annotated[int, typer.Option(help="Videos for each prompt, each with its own seed.")]

@@ -1,7 +1,8 @@
 """What a person may choose about one video, with its rules. Free of torch: commands check before they load."""
 
 import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypedDict
 
 from t2v.errors import InputError
@@ -21,6 +22,7 @@ class GenerationOptions(TypedDict, total=False):
     guidance_scale: float
     guidance_rescale: float
     negative_prompt: str
+    prompt_at: Mapping[int, str]
     chunk_size: int
     context_frames: int | None
     context_overlap: int
@@ -39,6 +41,7 @@ class GenerationSettings:
     guidance_scale: float = 7.5  # 1 turns guidance off
     guidance_rescale: float = 0.0  # 0 to 1, arXiv 2305.08891 section 3.4
     negative_prompt: str = ""
+    prompt_at: Mapping[int, str] = field(default_factory=dict)  # prompts of later frames; between them they blend
     chunk_size: int = 8  # frames decoded at once
     context_frames: int | None = None  # longer videos are denoised in windows of so many frames; None: never
     context_overlap: int = 4  # frames that neighbouring windows share at least
@@ -53,6 +56,7 @@ class GenerationSettings:
         ):
             _check_number(name, getattr(self, name), low, high)
         self._check_context()
+        self._read_prompt_at()
         if not 0 < self.fps <= MAX_FPS:
             raise InputError(f"fps must be above 0 and at most {MAX_FPS:g}, got {self.fps:g}")
         for name in ("sampler", "negative_prompt"):
@@ -70,6 +74,27 @@ class GenerationSettings:
                 f"{self.context_overlap!r}"
             )
 
+    def _read_prompt_at(self) -> None:
+        """Check the prompts of later frames and put them in order; in JSON their frames are strings."""
+        given = self.prompt_at
+        if not isinstance(given, Mapping) or not all(str(frame).isdecimal() for frame in given):
+            raise InputError(f"prompt_at must give prompts by frame numbers, as in {{12: 'a dog'}}, got {given!r}")
+        prompts = dict(sorted((int(frame), prompt) for frame, prompt in given.items()))
+        if 0 in prompts:
+            raise InputError("prompt_at gives frame 0 a prompt: that is the prompt itself, prompt_at is for later ones")
+        for prompt in prompts.values():
+            check_prompt(prompt)
+        object.__setattr__(self, "prompt_at", prompts)
+
+    def check_frames(self) -> None:
+        """Raise InputError for a prompt at a frame that the video does not have."""
+        for frame in self.prompt_at:
+            if frame >= self.num_frames:
+                raise InputError(
+                    f"prompt_at gives frame {frame} a prompt, the video has frames 0 to {self.num_frames - 1}: use one "
+                    "of those, or more num_frames"
+                )
+
     @property
     def frames_at_once(self) -> int:
         """Frames that the U-Net sees together."""
@@ -78,7 +103,7 @@ class GenerationSettings:
     @classmethod
     def check_options(cls, options: dict[str, Any], source: str) -> GenerationOptions:
         """The options unchanged; InputError for an unknown name (found in `source`) or a value out of range."""
-        known = [field.name for field in fields(cls)]
+        known = [setting.name for setting in fields(cls)]
         for name in options:
             if name not in known:
                 raise InputError(f"{source} has the unknown setting {name!r}; known are {', '.join(known)}")

@@ -27,6 +27,7 @@ from t2v.pipelines.advice import memory_advice, word_advice
 from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
 from t2v.pipelines.inspection import default_settings, motion_warnings
 from t2v.pipelines.memory import MemoryEstimate, decoder_tile, estimate_memory, explain_out_of_memory, total_memory
+from t2v.pipelines.prompt_travel import embeds_of_frames
 from t2v.pipelines.settings import GenerationOptions, GenerationSettings, check_prompt, check_seed
 from t2v.pipelines.video import Video
 
@@ -151,12 +152,14 @@ class TextToVideoPipeline:
         """Raise InputError for settings that this model cannot take."""
         check_sampler(settings.sampler)
         settings.check_size(self.autoencoder.downsample_factor)
+        settings.check_frames()
 
     def advice(self, prompt: str, settings: GenerationSettings) -> list[str]:
         """Warnings about a request that the model was not trained for, or that may not fit into memory."""
         components, messages = self.components, []
         if components.vocabulary is not None:
-            words = unseen_words(f"{prompt} {settings.negative_prompt}", components.vocabulary)
+            prompts = " ".join([prompt, *settings.prompt_at.values(), settings.negative_prompt])
+            words = unseen_words(prompts, components.vocabulary)
             messages += [word_advice(Path(components.name).name, words)] if words else []
         messages += motion_warnings(self.schedule, components.motion_scheduler, self.unet.motion, settings)
         needed, present = self.memory(settings).total, total_memory(self.device)
@@ -174,15 +177,23 @@ class TextToVideoPipeline:
     def _make(self, prompt: str, seed: int, settings: GenerationSettings, callback: Callback | None) -> Video:
         seconds: dict[str, float] = {}
         with self._timed(seconds, "text"):
-            embeds = self.text_encoder.encode([prompt, settings.negative_prompt])
+            embeds = self._encode(prompt, settings)
         with self._timed(seconds, "denoise"):
             latents = self._denoise(embeds, seed, settings, callback)
         with self._timed(seconds, "decode"):
             frames = self._decode(latents, settings)
         return Video(frames, settings.fps, {**self._record(prompt, seed, settings), "seconds": seconds})
 
+    def _encode(self, prompt: str, settings: GenerationSettings) -> Tensor:
+        """Embeddings of prompt and negative prompt, (2, L, D), or with prompts of later frames (2, F, L, D)."""
+        embeds = self.text_encoder.encode([prompt, *settings.prompt_at.values(), settings.negative_prompt])
+        if not settings.prompt_at:
+            return embeds
+        positive = embeds_of_frames(embeds[:-1], [0, *settings.prompt_at], settings.num_frames)
+        return torch.stack([positive, embeds[-1].expand_as(positive)])
+
     def _denoise(self, embeds: Tensor, seed: int, settings: GenerationSettings, callback: Callback | None) -> Tensor:
-        """Latents (1, C, F, h, w) fp32, scaled as the U-Net sees them; embeds (2, L, D): prompt, negative prompt."""
+        """Latents (1, C, F, h, w) fp32, scaled as the U-Net sees them; embeds: see `_encode`."""
 
         def network(x: Tensor, timestep: Tensor, embeds: Tensor, /) -> Tensor:
             return self.unet(x.to(self.dtype), timestep, embeds, fps=settings.fps)

@@ -144,6 +144,24 @@ def test_generate_with_animatediff_says_what_it_sets(t2v_command, tiny_image_mod
     assert refused.code == 2 and "known are clip, frame" in refused.err
 
 
+def test_generate_travels_through_prompts_and_repeats_them(t2v_command, tiny_model):
+    travel = ("--prompt-at", "3: a dog", "--prompt-at", '2:a cat, or: "two"')
+    assert t2v_command("generate", PROMPT, "--model", tiny_model, *travel, "-o", "a.webp").code == 0
+    record = json.loads(Path("a.json").read_text())
+    assert record["prompt"] == PROMPT
+    assert record["settings"]["prompt_at"] == {"2": 'a cat, or: "two"', "3": "a dog"}
+    done = t2v_command("generate", "--from", "a.json", "-o", "b.webp")
+    assert done.code == 0, done.err
+    assert Path("a.webp").read_bytes() == Path("b.webp").read_bytes()
+    first = ("--prompt-at", f"0:{PROMPT}")
+    assert t2v_command("generate", *first, "--model", tiny_model, *travel, "-o", "c.webp").code == 0
+    assert Path("a.webp").read_bytes() == Path("c.webp").read_bytes()
+    refused = t2v_command("generate", "--from", "a.json", "--num-frames", 3, "-o", "d.webp")
+    assert refused.code == 2 and "frame 3 a prompt, the video has frames 0 to 2" in refused.err
+    refused = t2v_command("generate", "--from", "a.json", "--interpolate", 2, "-o", "d.webp")
+    assert refused.code == 2 and "--interpolate knows one prompt" in refused.err
+
+
 def test_generate_several_prompts_and_videos(t2v_command, tiny_model, tmp_path):
     Path("prompts.txt").write_text("a cat\n\na robot\n")
     done = t2v_command("generate", "--prompts", "prompts.txt", "--num-videos", 2, "--model", tiny_model, "-q")
@@ -248,6 +266,13 @@ BAD = {
     "dtype": (("a", "--dtype", "int8"), "unknown dtype 'int8'"),
     "device": (("a", "--device", "gpu"), "unknown device 'gpu'"),
     "motion": (("a", "--motion", "none"), "no motion at none"),
+    "prompt at": (("a", "--prompt-at", "a dog"), "--prompt-at must be FRAME:PROMPT, as in 12:"),
+    "prompt at nothing": (("a", "--prompt-at", "2: "), "--prompt-at must be FRAME:PROMPT"),
+    "prompt before": (("a", "--prompt-at=-1:b"), "--prompt-at must be FRAME:PROMPT"),
+    "prompt after": (("a", "--prompt-at", "4:b"), "gives frame 4 a prompt, the video has frames 0 to 3"),
+    "two prompts": (("a", "--prompt-at", "2:b", "--prompt-at", "2:c"), "gives frame 2 two prompts: 'b' and 'c'"),
+    "two first prompts": (("a", "--prompt-at", "0:b"), "frame 0 has two prompts: 'a' and, by --prompt-at, 'b'"),
+    "no first prompt": (("--prompt-at", "2:b"), "the prompt is empty"),
 }
 
 

@@ -28,6 +28,11 @@ from t2v.pipelines.settings import GenerationSettings, check_prompt, check_seed
         ({"guidance_rescale": 1.5}, "guidance_rescale must be from 0 to 1, got 1.5"),
         ({"sampler": 3}, "sampler must be text"),
         ({"negative_prompt": None}, "negative_prompt must be text"),
+        ({"prompt_at": {0: "a cat"}}, "prompt_at gives frame 0 a prompt"),
+        ({"prompt_at": {-1: "a cat"}}, "prompt_at must give prompts by frame numbers"),
+        ({"prompt_at": {"1.5": "a cat"}}, "prompt_at must give prompts by frame numbers"),
+        ({"prompt_at": ["a cat"]}, "prompt_at must give prompts by frame numbers"),
+        ({"prompt_at": {3: " "}}, "the prompt is empty"),
     ],
 )
 def test_generation_settings_refuses_values_out_of_range(options, message):
@@ -51,6 +56,14 @@ def test_check_options_returns_valid_options_unchanged():
 def test_check_size_suggests_nearest_sizes(size, multiple, advice):
     with pytest.raises(InputError, match=f"width {size} is not a multiple of {multiple}.*{advice}"):
         GenerationSettings(height=multiple, width=size).check_size(multiple)
+
+
+def test_prompts_of_frames_are_in_order_and_in_the_video():
+    settings = GenerationSettings(num_frames=8, prompt_at={"7": "a cat", 2: "a dog"})
+    assert list(settings.prompt_at.items()) == [(2, "a dog"), (7, "a cat")]
+    settings.check_frames()
+    with pytest.raises(InputError, match="gives frame 7 a prompt, the video has frames 0 to 6"):
+        GenerationSettings(num_frames=7, prompt_at={7: "a cat"}).check_frames()
 
 
 def test_check_size_accepts_multiples():
