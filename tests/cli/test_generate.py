@@ -255,7 +255,7 @@ BAD = {
     "chunk": (("a", "--chunk-size", 0), "chunk_size must be"),
     "videos": (("a", "--num-videos", 0), "num_videos must be"),
     "seed": (("a", "--seed", -1), "seed must be"),
-    "extension": (("a", "-o", "x.avi"), "unknown format '.avi'; use .mp4, .webm, .gif, .webp"),
+    "extension": (("a", "-o", "x.avi"), "unknown format '.avi'; use .mp4, .webm, .mkv, .gif, .webp"),
     "folder": (("a", "-o", "none/x.mp4"), "the folder none does not exist"),
     "existing": (("a", "-o", "mine.mp4"), "mine.mp4 exists"),
     "existing record": (("a", "-o", "record.gif"), "record.json exists"),
