@@ -64,7 +64,8 @@ class VideoUNet(nn.Module):
         if motion.temporal_conv:
             self.temporal_conv_in = TemporalConv(self.config.block_out_channels[0])
             self.temporal_conv_out = TemporalConv(self.config.out_channels)
-        self.fps_embedding = FpsEmbedding(self.config.block_out_channels[0], self.config.time_channels)
+        if motion.fps_conditioning:
+            self.fps_embedding = FpsEmbedding(self.config.block_out_channels[0], self.config.time_channels)
         self.motion = motion
         weight = self.conv_in.weight
         for name, module in self.named_modules():

@@ -168,6 +168,7 @@ class MotionConfig:
     shared_noise: float = 0.0  # share of the noise variance that all frames had in common in training
     temporal_conv: bool = True  # a convolution over frames after every spatial one
     temporal_attention: bool = True  # attention over frames after the spatial one
+    fps_conditioning: bool = True  # the network is told the frame rate
 
     def __post_init__(self) -> None:
         if not (isinstance(self.num_frames, int) and self.num_frames > 0):
@@ -185,9 +186,10 @@ class MotionConfig:
         return self.num_frames
 
     @property
-    def structure(self) -> tuple[int | None, bool, bool, bool]:
+    def structure(self) -> tuple[int | None, bool, bool, bool, bool]:
         """The fields that decide which temporal modules there are."""
-        return self.num_attention_heads, self.attention_in_all_levels, self.temporal_conv, self.temporal_attention
+        layers = self.temporal_conv, self.temporal_attention, self.fps_conditioning
+        return self.num_attention_heads, self.attention_in_all_levels, *layers
 
     @property
     def layers(self) -> str:

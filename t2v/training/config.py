@@ -214,6 +214,7 @@ class TemporalLayersSection(Section):
 
     conv: bool = True
     attention: bool = True
+    fps: bool = True  # the network is told the frame rate
 
 
 class LoraSection(Section):
@@ -232,11 +233,18 @@ class TemporalModelSection(Section):
     base: str | None = None  # the text-to-image model folder; --model
     fps: float = Field(default=8.0, gt=0)  # frame rate that the model assumes when none is asked for
     train: Literal["temporal", "lora", "full"] = "temporal"  # the temporal layers alone, with LoRA, or the whole U-Net
+    from_scratch: bool = False  # only the shape of the base's U-Net is taken, with train: full
     lora: LoraSection = LoraSection()
     temporal: TemporalLayersSection = TemporalLayersSection()
     num_attention_heads: int | None = None  # of the temporal attention; null: that of the base's levels
     attention_in_all_levels: bool = False  # temporal attention also where the base has no spatial attention
     gradient_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _scratch_is_trained(self) -> Self:
+        if self.from_scratch and self.train != "full":
+            raise ValueError(f"from_scratch needs train: full, got {self.train}: the rest would stay untrained")
+        return self
 
 
 class InterpolationModelSection(Section):

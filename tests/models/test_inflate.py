@@ -102,9 +102,23 @@ def test_inflate_adds_one_kind_of_layers_alone(motion: MotionConfig, other: str)
     assert {name for name in both if other in name} == both - names
 
 
+def test_without_fps_conditioning_the_frame_rate_changes_nothing() -> None:
+    unet, told = trained_unet(MotionConfig(fps_conditioning=False)), trained_unet(MotionConfig())
+    names = {name for name in temporal_parameters(told) if name.startswith("fps_embedding")}
+    assert names and set(temporal_parameters(told)) - set(temporal_parameters(unet)) == names
+    with torch.no_grad():
+        slow, fast = (unet(*inputs(), fps=fps) for fps in (4.0, 24.0))
+        assert torch.equal(slow, fast)
+        assert not torch.equal(told(*inputs(), fps=4.0), told(*inputs(), fps=24.0))
+
+
 @pytest.mark.parametrize(
-    "motion", [MOTION, MotionConfig(), MotionConfig(num_attention_heads=8), ATTENTION_ALONE, CONV_ALONE]
-)
+    "motion",
+    [
+        MOTION, MotionConfig(), MotionConfig(num_attention_heads=8), ATTENTION_ALONE, CONV_ALONE,
+        MotionConfig(fps_conditioning=False),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("num_frames", [2, 5, 16])
 def test_inflated_unet_at_first_equals_the_image_unet_bit_for_bit(motion: MotionConfig, num_frames: int) -> None:
     unet = image_unet()

@@ -134,6 +134,15 @@ def test_shipped_configs_load_and_differ_only_in_scale(stage: str, kind: str) ->
     assert config.model_dump()["model"] == other.model_dump()["model"]
 
 
+@pytest.mark.parametrize("path", sorted((CONFIGS / "ablations").iterdir()), ids=lambda path: path.stem)
+def test_ablations_differ_in_the_model_alone(path: Path) -> None:
+    files = [CONFIGS / "cpu" / "temporal.yaml", path]
+    config, whole = (load_config("temporal", chosen).model_dump() for chosen in (files, files[:1]))
+    assert (config.pop("model") == whole.pop("model")) == (path.stem == "both")
+    assert config.pop("output_dir").endswith(path.stem)
+    assert config == {name: value for name, value in whole.items() if name != "output_dir"}
+
+
 def test_overfit_lies_over_the_configuration_of_mini() -> None:
     config = load_config("temporal", [CONFIGS / "cpu" / file for file in ("temporal.yaml", "overfit.yaml")])
     assert config.max_steps == 200 and config.max_seconds is None

@@ -86,9 +86,26 @@ def test_full_trains_everything_and_leaves_a_whole_model(configure: Configure, t
     assert pipe.defaults.num_inference_steps == 3  # the base's generation_config.json
 
 
+def test_from_scratch_knows_nothing_of_the_base(configure: Configure, tiny_image_model: Path, tmp_path: Path) -> None:
+    overrides = ("model.train=full", "model.from_scratch=true", "model.temporal.fps=false", "max_steps=1")
+    trainer = Trainer(configure("temporal", *overrides))
+    base = VideoUNet.from_pretrained(tiny_image_model / "unet")
+    own = trainer.objective.network.state_dict()
+    weights = [name for name, value in base.named_parameters() if value.ndim > 1]
+    assert weights and not any(torch.equal(own[name], base.state_dict()[name]) for name in weights)
+    again = Trainer(
+        configure("temporal", *overrides, f"output_dir={tmp_path / 'again'}")
+    ).objective.network.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in own.items())
+    trainer.run()
+    motion = load_components(str(tmp_path / "run" / "model")).unet.motion
+    assert motion is not None and not motion.fps_conditioning
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("model.from_scratch=true", "from_scratch needs train: full"),
         ("model.train=some", "model.train"),
         ("model.lora.rank=0", "model.lora.rank"),
         ("model.lora.targets=[]", "targets"),

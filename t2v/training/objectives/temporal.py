@@ -21,7 +21,8 @@ from t2v.models.folder import find_model
 from t2v.models.inflate import inflate, load_motion
 from t2v.models.lora import LORA_FILE
 from t2v.models.text_encoder import TextEncoder
-from t2v.models.unet import MotionConfig, VideoUNet
+from t2v.models.unet import MotionConfig, VideoUNet, VideoUNetConfig
+from t2v.nn.init import init_parameters
 from t2v.training.config import TemporalTrainConfig
 from t2v.training.objectives.base import Batch, Context
 from t2v.training.objectives.clip_latents import ClipLatents
@@ -33,6 +34,14 @@ from t2v.training.sampler import Position
 from t2v.training.validation import label_pictures, picture_grid
 
 NUM_LEVELS = 5  # of the noise that validation tells apart
+
+
+def _untrained(config: VideoUNetConfig, seed: int) -> VideoUNet:
+    """An image U-Net of that shape that knows nothing."""
+    with torch.random.fork_rng(devices=[]):  # constructors draw from the global source; the draws are replaced below
+        unet = VideoUNet(config)
+    init_parameters(unet, torch.Generator().manual_seed(seed))
+    return unet
 
 
 def shuffle_frames(latents: Tensor, order: Tensor) -> Tensor:
@@ -63,6 +72,8 @@ class TemporalObjective:
     def _network(self) -> VideoUNet:
         config = self.config
         unet = VideoUNet.from_pretrained(self.base / "unet")
+        if config.model.from_scratch:
+            unet = _untrained(unet.config, config.seed)
         motion = MotionConfig(
             num_frames=config.data.num_frames,
             fps=config.model.fps,
@@ -71,6 +82,7 @@ class TemporalObjective:
             shared_noise=config.diffusion.shared_noise,
             temporal_conv=config.model.temporal.conv,
             temporal_attention=config.model.temporal.attention,
+            fps_conditioning=config.model.temporal.fps,
         )
         inflate(unet, motion, torch.Generator().manual_seed(config.seed))
         if config.init_from is not None:
