@@ -50,6 +50,7 @@ def animate(
     pix_fmt: PixelFormat = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    offload: options.Offload = None,
     offline: options.Offline = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -83,7 +84,7 @@ def animate(
         "scale": scale,
     }
     reporter = Reporter(quiet)
-    fill = FillRequest(Method.DIFFUSION, model, interpolation, device, dtype, sampling).load_network(reporter)
+    fill = FillRequest(Method.DIFFUSION, model, interpolation, device, dtype, sampling, offload).load_network(reporter)
     rate = rate or Fraction(fill.defaults.fps).limit_denominator(1001)
     check_rate(output, rate)
     count = (num_frames or fill.max_frames or fill.defaults.num_frames) - 1

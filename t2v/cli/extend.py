@@ -56,6 +56,7 @@ def extend(
     pix_fmt: PixelFormat = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    offload: options.Offload = None,
     offline: options.Offline = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -94,7 +95,7 @@ def extend(
     warn_of_losses(sequence, reporter)
     if sequence.info is not None and sequence.info.audio_codec is not None:
         reporter.note("the sound is left out: the new video has another duration")
-    fill, record = FillRequest(method, model, interpolation, device, dtype, sampling).load(reporter)
+    fill, record = FillRequest(method, model, interpolation, device, dtype, sampling, offload).load(reporter)
     with reporter.stage("making frames"):
         pictures = (frame.picture for frame in sequence.frames(keep_alpha=not output.suffix))
         made = extend_clip(pictures, sequence.fps, before, after, fill)

@@ -70,6 +70,7 @@ class FillRequest:
     device: str | None
     dtype: str | None
     sampling: dict[str, Any]  # fields of FillSettings
+    offload: str | None = None
 
     def load(self, reporter: "Reporter") -> "tuple[Fill, dict[str, Any]]":
         """The method, and what a report says of it.
@@ -93,7 +94,8 @@ class FillRequest:
         weights = None if self.interpolation is None else str(self.interpolation)
         find_interpolation(model, weights)
         with reporter.stage(f"loading {model}"):
-            return load_interpolation(model, self.device or "auto", self.dtype or "auto", weights, settings)
+            placed = self.device or "auto", self.dtype or "auto"
+            return load_interpolation(model, *placed, weights, settings, self.offload or "none")
 
 
 def parse_fps(text: str | None, option: str) -> Fraction | None:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ class _Source:
     loras: tuple[str, ...] = ()
     device: str = "auto"
     dtype: str = "auto"
+    offload: str = "none"
     threads: int | None = None  # of the CPU: another number may round differently
     weights_sha256: str | None = None
 
@@ -78,7 +79,11 @@ def generate(
     from_: options.From = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    offload: options.Offload = None,
+    max_vram: options.MaxVram = None,
     chunk_size: options.ChunkSize = None,
+    tile_size: options.TileSize = None,
+    attention_chunk_size: options.AttentionChunkSize = None,
     context_frames: options.ContextFrames = None,
     context_overlap: options.ContextOverlap = None,
     interpolate: options.Interpolate = None,
@@ -99,7 +104,8 @@ def generate(
 
     record = read_sidecar(from_) if from_ is not None else {}
     prompt, travel = split_first(prompt, read_prompt_at(prompt_at or []))
-    given = options.given(num_frames=num_frames, fps=fps, height=height, width=width, chunk_size=chunk_size)
+    given = options.given(num_frames=num_frames, fps=fps, height=height, width=width)
+    given |= options.given(chunk_size=chunk_size, tile_size=tile_size, attention_chunk_size=attention_chunk_size)
     given |= options.given(num_inference_steps=num_inference_steps, sampler=sampler, negative_prompt=negative_prompt)
     given |= options.given(guidance_scale=guidance_scale, guidance_rescale=guidance_rescale)
     given |= options.given(context_frames=context_frames, context_overlap=context_overlap) | travel
@@ -113,7 +119,7 @@ def generate(
     check_jobs(jobs, overwrite, preview)
     networks = options.given(model=model, motion=motion, motion_norm=motion_norm, tokenizer=tokenizer)
     networks |= {"loras": tuple(lora)} if lora else {}
-    source = _source(record, {**networks, **options.given(device=device, dtype=dtype)})
+    source = _source(record, {**networks, **options.given(device=device, dtype=dtype, offload=offload)})
     factor = record.get("interpolate", 1) if interpolate is None else interpolate
     if not 1 <= factor <= MAX_FACTOR:
         raise InputError(f"--interpolate must be a whole number from 1 to {MAX_FACTOR}, got {factor}")
@@ -121,7 +127,10 @@ def generate(
         raise InputError(
             "--interpolate knows one prompt, --prompt-at gives several: use `t2v interpolate` on the video"
         )
-    _run(jobs, source, settings, _Show(preview, as_json, overwrite, factor), Reporter(quiet))
+    reporter = Reporter(quiet)
+    if max_vram is not None:
+        source, settings = _fitted(source, settings, max_vram, offload, tuple(given), reporter)
+    _run(jobs, source, settings, _Show(preview, as_json, overwrite, factor), reporter)
 
 
 def _prompts(prompt: str | None, prompts_file: Path | None, record: dict[str, Any]) -> list[str]:
@@ -140,13 +149,30 @@ def _prompts(prompt: str | None, prompts_file: Path | None, record: dict[str, An
 
 def _source(record: dict[str, Any], given: dict[str, Any]) -> _Source:
     """The recorded source, changed by the options given; none of them leaves the exact repeat intact."""
-    names = ("model", "motion", "motion_norm", "tokenizer", "loras", "device", "dtype", "threads", "weights_sha256")
+    names = [field.name for field in fields(_Source)]
     recorded = {name: record[name] for name in names if name in record}
     if "model" in given:
         recorded = {name: value for name, value in recorded.items() if name not in _MODEL_OPTIONS}
     if given.keys() & {"model", "motion", "loras"}:
         recorded.pop("weights_sha256", None)
     return _Source(**{**recorded, **given})
+
+
+def _fitted(
+    source: _Source,
+    settings: "GenerationOptions",
+    max_vram: str,
+    offload: str | None,
+    given: tuple[str, ...],
+    reporter: "Reporter",
+) -> "tuple[_Source, GenerationOptions]":
+    """Source and settings with which the video fits into `max_vram`; what was given stays."""
+    from t2v.pipelines.text_to_video import plan_model
+
+    named = source.model, max_vram, offload, source.device, source.dtype, source.motion
+    plan = plan_model(*named, settings, given)
+    reporter.note(f"--max-vram {max_vram}: {plan}")
+    return replace(source, offload=plan.offload), {**settings, **plan.options}
 
 
 def _run(jobs: "list[Job]", source: _Source, settings: "GenerationOptions", show: _Show, reporter: "Reporter") -> None:
@@ -191,7 +217,7 @@ def _load(
         if source.threads is not None:
             torch.set_num_threads(source.threads)
         networks = (source.motion, source.tokenizer, source.loras, source.motion_norm)
-        pipe = load(source.model, source.device, source.dtype, *networks)
+        pipe = load(source.model, source.device, source.dtype, *networks, offload=source.offload)
         for note in pipe.components.notes:
             reporter.note(note)
         if source.weights_sha256 not in (None, pipe.weights_sha256):
@@ -207,7 +233,7 @@ def _multiplied(video: "Video", pipe: "TextToVideoPipeline", factor: int, report
 
     started, made = time.perf_counter(), video.metadata
     settings = FillSettings(prompt=made["prompt"], seed=made["seed"], scale=1.0)
-    fill = DiffusionFill(pipe.components, find_interpolation(pipe.components.name, None), settings)
+    fill = DiffusionFill(pipe.components, find_interpolation(pipe.components.name, None), settings, pipe.placement)
     frames = multiply(video.frames, factor, fill, video.fps, reporter.step)
     seconds = {**made["seconds"], "interpolate": time.perf_counter() - started}
     return Video(frames, video.fps * factor, {**made, "interpolate": factor, "seconds": seconds})

@@ -83,7 +83,7 @@ def _print(found: "ModelInfo") -> None:
 def _facts(found: "ModelInfo") -> list[tuple[str, Any]]:
     from t2v.pipelines.memory import format_bytes
 
-    settings, memory = found.settings, found.memory
+    settings, memory = found.settings, found.memory["none"]
     motion = "none: an image model, see `t2v inflate` and `t2v train temporal`"
     if found.motion is not None:
         share = f"{found.temporal_share:.1%} of the U-Net is temporal ({found.motion.layers})"
@@ -92,7 +92,7 @@ def _facts(found: "ModelInfo") -> list[tuple[str, Any]]:
             frames += f" to {found.motion.max_num_frames}"
         motion = f"trained on {frames} frames, {share}"
     size = f"{settings.num_frames} frames, {settings.width}x{settings.height}, {found.dtype}"
-    parts = f"weights {format_bytes(memory.weights)}, denoising {format_bytes(memory.denoise)}"
+    parts = f"weights {format_bytes(max(memory.weights))}, denoising {format_bytes(memory.denoise)}"
     schedule = found.schedule
     return [
         ("kind", found.kind),
@@ -110,5 +110,11 @@ def _facts(found: "ModelInfo") -> list[tuple[str, Any]]:
         (
             "memory",
             f"about {format_bytes(memory.total)} for {size} ({parts}, decoding {format_bytes(memory.decode)})",
+        ),
+        (
+            "offload",
+            ", ".join(
+                f"{level} {format_bytes(estimate.total)}" for level, estimate in found.memory.items() if level != "none"
+            ),
         ),
     ]

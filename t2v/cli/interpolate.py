@@ -111,6 +111,7 @@ def interpolate(
     pix_fmt: PixelFormat = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    offload: options.Offload = None,
     offline: options.Offline = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -138,7 +139,7 @@ def interpolate(
         "guidance_scale": guidance_scale,
         "scale": scale,
     }
-    request = FillRequest(method, model, interpolation, device, dtype, sampling)
+    request = FillRequest(method, model, interpolation, device, dtype, sampling, offload)
     reporter, file_fps = Reporter(quiet), parse_fps(fps, "--fps")
     if factor is None and to_fps is None:
         _refuse("is for a new frame rate: give --factor or --to-fps too", {"--input-fps": input_fps, "--cuts": cuts})

@@ -78,7 +78,35 @@ From = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [default: auto]")]
 Dtype = Annotated[str | None, typer.Option(help="auto, fp32, fp16, bf16. [default: auto]")]
-ChunkSize = Annotated[int | None, typer.Option(help="Frames decoded at once: fewer take less memory. [default: 8]")]
+Offload = Annotated[
+    str | None,
+    typer.Option(
+        help="Weights that wait in main memory until they are used: none, model (all but one network), sequential "
+        "(all but one block of layers: least memory, slow). [default: none]"
+    ),
+]
+MaxVram = Annotated[
+    str | None,
+    typer.Option(
+        help="Memory to do with, as in 8GB: picks --offload, --chunk-size, --attention-chunk-size and --tile-size, "
+        "unless they are given."
+    ),
+]
+ChunkSize = Annotated[
+    int | None,
+    typer.Option(help="Frames decoded at once (VAE slicing): fewer take less memory. [default: 8]"),
+]
+TileSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Decode frames in tiles of so many pixels (VAE tiling): less memory, a slightly other picture. "
+        "[default: 512 for frames of more than 768]"
+    ),
+]
+AttentionChunkSize = Annotated[
+    int | None,
+    typer.Option(help="Frames that attention layers work on at once: fewer take less memory. [default: all]"),
+]
 ContextFrames = Annotated[
     int | None,
     typer.Option(help=f"Denoise longer videos in overlapping windows of so many frames. {_MODEL_DEFAULT}"),

@@ -17,6 +17,7 @@ _OPTIONAL_TYPES = {
     "interpolate": int,
     "motion": str | None,
     "motion_norm": str,
+    "offload": str,
     "tokenizer": str | None,
     "loras": list,
     "threads": int,

@@ -4,12 +4,14 @@ The names of its parameters are those of diffusers' MotionAdapter.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from t2v.models.unet_config import MotionConfig
+from t2v.nn.chunks import Chunked, by_pixels
 from t2v.nn.embeddings import sinusoidal_embedding
 from t2v.nn.norm import Norm
 from t2v.nn.spatial_attention import Attention, FeedForward
@@ -95,7 +97,7 @@ class FrameTransformerBlock(nn.Module):
         return add(self.ff(self.norm3(x)), x)
 
 
-class MotionModule(nn.Module):
+class MotionModule(Chunked, nn.Module):
     """GroupNorm, projection in, transformer blocks over frames, projection out, residual.
 
     The statistics of the GroupNorm are those of all frames together, as in diffusers (`norm_over_frames`), or of each
@@ -131,5 +133,6 @@ class MotionModule(nn.Module):
             positions = torch.arange(num_frames, device=x.device) if positions is None else positions
             encoding = frame_positions(positions, hidden.shape[-1]).to(hidden.dtype)[..., None, :]
         for block in self.transformer_blocks:
-            hidden = block(hidden, encoding)
+            transform = partial(block, positions=encoding)
+            hidden = transform(hidden) if self.chunk_size is None else by_pixels(transform, hidden, self.chunk_size)
         return add(to_images(self.proj_out(hidden), h, w), x)

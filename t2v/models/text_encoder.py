@@ -178,9 +178,9 @@ class TextEncoder(nn.Module):
         embeddings = self.model(input_ids=windows, attention_mask=mask).last_hidden_state
         return rearrange(embeddings, "(b n) l d -> b (n l) d", b=len(input_ids))
 
-    def encode(self, prompts: list[str]) -> Tensor:
-        """Embeddings `(B, L, D)` of prompts, on the model's device."""
-        return self(self.tokenize(prompts).to(self.model.device))
+    def encode(self, prompts: list[str], device: torch.device | None = None) -> Tensor:
+        """Embeddings `(B, L, D)` of prompts, on the model's device; `device` where its weights come there on demand."""
+        return self(self.tokenize(prompts).to(device or self.model.device))
 
     @classmethod
     def from_pretrained(cls, model_folder: str | Path, dtype: torch.dtype = torch.float32) -> Self:

@@ -10,6 +10,7 @@ from torch import nn
 from t2v.models.base import check_state_dict, load_config, load_state_dict, save_model
 from t2v.models.unet_blocks import DownLevel, Level, MidLevel, UpLevel
 from t2v.models.unet_config import MotionConfig, VideoUNetConfig
+from t2v.nn.chunks import Chunked
 from t2v.nn.embeddings import FpsEmbedding, TimestepEmbedding, sinusoidal_embedding
 from t2v.nn.norm import NormSiLU
 from t2v.nn.resnet import Downsample, ResnetBlock, Upsample, pseudo_conv3d
@@ -81,6 +82,17 @@ class VideoUNet(nn.Module):
     def gradient_checkpointing(self, value: bool) -> None:
         for level in self._levels():
             level.gradient_checkpointing = value
+
+    @property
+    def attention_chunk_size(self) -> int | None:
+        """Frames, or as many tokens as they have, that attention layers work on at once; None: all of them."""
+        return next((module.chunk_size for module in self.modules() if isinstance(module, Chunked)), None)
+
+    @attention_chunk_size.setter
+    def attention_chunk_size(self, value: int | None) -> None:
+        for module in self.modules():
+            if isinstance(module, Chunked):
+                module.chunk_size = value
 
     def _levels(self) -> list[Level]:
         return [module for module in self.modules() if isinstance(module, Level)]

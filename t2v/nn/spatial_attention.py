@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from t2v.nn.chunks import Chunked, by_frames
 from t2v.nn.norm import Norm
 from t2v.ops import add, attention, geglu, to_images, to_tokens
 
@@ -73,7 +74,7 @@ class TransformerBlock(nn.Module):
         return add(self.ff(self.norm3(x)), x)
 
 
-class SpatialTransformer(nn.Module):
+class SpatialTransformer(Chunked, nn.Module):
     """GroupNorm, projection in, transformer blocks, projection out, residual; per frame but for the shared text."""
 
     def __init__(
@@ -101,6 +102,13 @@ class SpatialTransformer(nn.Module):
 
     def forward(self, x: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """x: (B*F, C, H, W), channels_last; text: (B, L, D) or (B*F, L, D) -> the shape and layout of x."""
+        return (
+            self._transform(x, text)
+            if self.chunk_size is None
+            else by_frames(self._transform, x, text, self.chunk_size)
+        )
+
+    def _transform(self, x: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         h, w = x.shape[-2:]
         hidden = self.norm(x)
         if self.use_linear_projection:

@@ -1,13 +1,16 @@
 """Attention over frames (Make-A-Video, section 3.2.2)."""
 
+from functools import partial
+
 import torch
 from torch import nn
 
+from t2v.nn.chunks import Chunked, by_pixels
 from t2v.nn.embeddings import sinusoidal_embedding
 from t2v.ops import add, temporal_attention, to_images, to_tokens
 
 
-class TemporalAttention(nn.Module):
+class TemporalAttention(Chunked, nn.Module):
     """Pre-norm residual attention over the frames of each pixel; identity at initialisation (zero output projection).
 
     Frame positions are sinusoids, added to the normalised input before the projections. They count frames, and may lie
@@ -31,11 +34,16 @@ class TemporalAttention(nn.Module):
         tokens = to_tokens(x, num_frames)  # (B, F, H*W, C)
         positions = torch.arange(num_frames, device=x.device) if positions is None else positions
         encoding = sinusoidal_embedding(positions.flatten(), tokens.shape[-1]).unflatten(0, positions.shape)
+        attend = partial(self._attend, encoding=encoding[..., None, :])
+        out = attend(tokens) if self.chunk_size is None else by_pixels(attend, tokens, self.chunk_size)
+        return to_images(out, h, w)
+
+    def _attend(self, tokens: torch.Tensor, encoding: torch.Tensor) -> torch.Tensor:
+        """tokens: (B, F, N, C); encoding: (F, 1, C) or (B, F, 1, C) -> the shape of tokens."""
         normed = self.norm(tokens)
-        normed = add(normed, encoding.to(normed.dtype)[..., None, :])
+        normed = add(normed, encoding.to(normed.dtype))
         q, k, v = (to(normed).unflatten(-1, (self.num_heads, -1)) for to in (self.to_q, self.to_k, self.to_v))
-        out = self.to_out(temporal_attention(q, k, v))
-        return to_images(add(out, tokens), h, w)
+        return add(self.to_out(temporal_attention(q, k, v)), tokens)
 
     def extra_repr(self) -> str:
         return f"num_heads={self.num_heads}"

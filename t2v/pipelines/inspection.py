@@ -19,7 +19,8 @@ from t2v.models.single_file import headers_of_parts, read_configs
 from t2v.models.unet import MotionConfig, VideoUNetConfig
 from t2v.pipelines.advice import length_advice, scheduler_advice, scheduler_differences
 from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
-from t2v.pipelines.memory import MemoryEstimate, estimate_memory
+from t2v.pipelines.memory import Footprint, MemoryEstimate
+from t2v.pipelines.offload import LEVELS
 from t2v.pipelines.settings import GenerationSettings
 
 GENERATION_CONFIG = "generation_config.json"  # beside model_index.json: fields of GenerationSettings
@@ -46,7 +47,7 @@ class ModelInfo:
     motion: MotionConfig | None
     settings: GenerationSettings
     dtype: str
-    memory: MemoryEstimate
+    footprint: Footprint
     warnings: tuple[str, ...]
 
     @property
@@ -60,24 +61,37 @@ class ModelInfo:
         counts = {part.name: part.num_parameters for part in self.parts}
         return counts.get("motion", 0) / (counts["unet"] + counts.get("motion", 0))
 
+    @property
+    def memory(self) -> dict[str, MemoryEstimate]:
+        """What a video takes, by level of offload."""
+        return {level: self.footprint.estimate(self.settings, level) for level in LEVELS}
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values for JSON."""
+        facts = dataclasses.asdict(self)
+        del facts["footprint"]
         return {
-            **dataclasses.asdict(self),
+            **facts,
             "schedule": self.schedule.to_config(),
             "num_parameters": self.num_parameters,
             "temporal_share": self.temporal_share,
-            "memory": {**dataclasses.asdict(self.memory), "total": self.memory.total},
+            "memory": {
+                level: dataclasses.asdict(found) | {"total": found.total} for level, found in self.memory.items()
+            },
         }
 
 
 def inspect_model(
-    name: str, motion: str | None = None, dtype: str = "auto", options: Mapping[str, Any] | None = None
+    name: str,
+    motion: str | None = None,
+    dtype: str = "auto",
+    options: Mapping[str, Any] | None = None,
+    device: str = "auto",
 ) -> ModelInfo:
     """Describe a model without loading it.
 
     Args:
-        name, motion, dtype: as `t2v.load` takes them; a model without motion is described too.
+        name, motion, dtype, device: as `t2v.load` takes them; a model without motion is described too.
         options: fields of `GenerationSettings` for the memory estimate, over the model's defaults.
 
     Raises:
@@ -102,8 +116,9 @@ def inspect_model(
     settings = dataclasses.replace(default_settings(path, unet, trained, autoencoder), **(options or {}))
     settings.check_size(2 ** (len(autoencoder.block_out_channels) - 1))
     schedule = NoiseSchedule.from_config(configs["scheduler"])
-    precision = resolve_dtype(dtype, resolve_device("auto"))
-    num_parameters = sum(part.num_parameters for part in parts)
+    precision = resolve_dtype(dtype, resolve_device(device))
+    num_parameters = {part.name: part.num_parameters for part in parts}
+    num_parameters["unet"] += num_parameters.get("motion", 0)
     return ModelInfo(
         name=name,
         kind=_kind(path, configs["unet"]),
@@ -113,7 +128,7 @@ def inspect_model(
         motion=trained,
         settings=settings,
         dtype=dtype_name(precision),
-        memory=estimate_memory(unet, autoencoder, settings, num_parameters, precision.itemsize),
+        footprint=Footprint(unet, autoencoder, num_parameters, precision.itemsize),
         warnings=tuple(motion_warnings(schedule, compared, trained, settings)),
     )
 

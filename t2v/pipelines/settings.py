@@ -24,6 +24,8 @@ class GenerationOptions(TypedDict, total=False):
     negative_prompt: str
     prompt_at: Mapping[int, str]
     chunk_size: int
+    tile_size: int | None
+    attention_chunk_size: int | None
     context_frames: int | None
     context_overlap: int
 
@@ -43,12 +45,19 @@ class GenerationSettings:
     negative_prompt: str = ""
     prompt_at: Mapping[int, str] = field(default_factory=dict)  # prompts of later frames; between them they blend
     chunk_size: int = 8  # frames decoded at once
+    tile_size: int | None = (
+        None  # pixels along a side of the tiles that frames are decoded in; None: large frames alone
+    )
+    attention_chunk_size: int | None = None  # frames that attention layers work on at once; None: all
     context_frames: int | None = None  # longer videos are denoised in windows of so many frames; None: never
     context_overlap: int = 4  # frames that neighbouring windows share at least
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "height", "width", "num_inference_steps", "chunk_size"):
             _check_count(name, getattr(self, name))
+        for name in ("tile_size", "attention_chunk_size"):
+            if getattr(self, name) is not None:
+                _check_count(name, getattr(self, name))
         for name, low, high in (
             ("fps", -math.inf, math.inf),
             ("guidance_scale", 0.0, math.inf),
@@ -115,10 +124,10 @@ class GenerationSettings:
         return asdict(self)
 
     def check_size(self, multiple: int) -> None:
-        """Raise InputError unless height and width are multiples of `multiple` pixels."""
-        for name in ("height", "width"):
+        """Raise InputError unless height, width and tile_size are multiples of `multiple` pixels."""
+        for name in ("height", "width", "tile_size"):
             value = getattr(self, name)
-            if value % multiple:
+            if value is not None and value % multiple:
                 below, above = value // multiple * multiple, (value // multiple + 1) * multiple
                 choices = f"{below} or {above}" if below else f"{above}"
                 raise InputError(f"{name} {value} is not a multiple of {multiple}, as this model needs: use {choices}")

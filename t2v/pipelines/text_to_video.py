@@ -2,12 +2,12 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, Unpack, overload
+from typing import Any, Literal, Protocol, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
@@ -25,8 +25,10 @@ from t2v.models.folder import Components, load_components
 from t2v.models.text_encoder import unseen_words
 from t2v.pipelines.advice import memory_advice, word_advice
 from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
-from t2v.pipelines.inspection import default_settings, motion_warnings
-from t2v.pipelines.memory import MemoryEstimate, decoder_tile, estimate_memory, explain_out_of_memory, total_memory
+from t2v.pipelines.inspection import default_settings, inspect_model, motion_warnings
+from t2v.pipelines.memory import Footprint, MemoryEstimate, decoder_tile, explain_out_of_memory, total_memory
+from t2v.pipelines.memory_plan import MemoryPlan, parse_bytes, plan_memory
+from t2v.pipelines.offload import LEVELS, Placement
 from t2v.pipelines.prompt_travel import embeds_of_frames
 from t2v.pipelines.settings import GenerationOptions, GenerationSettings, check_prompt, check_seed
 from t2v.pipelines.video import Video
@@ -39,6 +41,13 @@ class Callback(Protocol):
         """step_index counts from 0; `estimate()` decodes the running estimate of the clean video."""
 
 
+class MemoryOptions(TypedDict, total=False):
+    """How a model is to fit into the memory of its device."""
+
+    offload: str | None  # none, model or sequential: which weights stay in main memory until they are used
+    max_vram: str | None  # as in "8GB": picks offload, unless it is given, and defaults that fit
+
+
 def load(
     name: str,
     device: str = "auto",
@@ -47,6 +56,7 @@ def load(
     tokenizer: str | None = None,
     loras: Sequence[str] = (),
     motion_norm: str = "clip",
+    **memory: Unpack[MemoryOptions],
 ) -> "TextToVideoPipeline":
     """Load a text-to-video model.
 
@@ -61,19 +71,53 @@ def load(
         loras: LoRA files, each with its weight as in "style.safetensors:0.8"; they are merged into the weights.
         motion_norm: statistics of the GroupNorm in AnimateDiff modules: clip, over all frames as in diffusers, or
             frame, each frame's own as in AnimateDiff's code.
+        memory: `offload`, see `Placement`; `max_vram`, which makes `plan_memory` pick it, and the new `pipe.defaults`,
+            for a video of the model's default size.
 
     Raises:
-        InputError: no such model or device, a file that is missing or broken, an image model without motion.
+        InputError: no such model or device, a file that is missing or broken, an image model without motion; nothing
+            fits into `max_vram`.
     """
     on = resolve_device(device)
+    offload, limit = memory.get("offload"), memory.get("max_vram")
+    plan = None if limit is None else plan_model(name, limit, offload, device, dtype, motion)
+    placement = Placement(on, offload or ("none" if plan is None else plan.offload))
     networks = (tokenizer, loras, motion_norm)
-    return TextToVideoPipeline(load_components(name, motion, resolve_dtype(dtype, on), on, *networks))
+    components = load_components(name, motion, resolve_dtype(dtype, on), placement.load_device, *networks)
+    pipe = TextToVideoPipeline(components, placement)
+    pipe.defaults = replace(pipe.defaults, **(plan.options if plan is not None else {}))
+    return pipe
+
+
+def plan_model(
+    name: str,
+    max_vram: str,
+    offload: str | None,
+    device: str,
+    dtype: str,
+    motion: str | None,
+    options: GenerationOptions | None = None,
+    fixed: Collection[str] = (),
+) -> MemoryPlan:
+    """How a model, which is looked at but not loaded, makes a video in so much memory.
+
+    Args:
+        name, device, dtype, motion: as `load` takes them.
+        max_vram: as in "8GB".
+        offload: the level that it must be; None: any that helps.
+        options: settings of the video, over the model's defaults.
+        fixed: names of settings that stay as they are.
+    """
+    limit = parse_bytes(max_vram)
+    found = inspect_model(name, motion, dtype, options, device)
+    levels = ("none",) if resolve_device(device).type == "cpu" else LEVELS
+    return plan_memory(found.footprint, found.settings, limit, levels if offload is None else (offload,), fixed)
 
 
 class TextToVideoPipeline:
     """A loaded model that makes videos from sentences. Made by `t2v.load`."""
 
-    def __init__(self, components: Components) -> None:
+    def __init__(self, components: Components, placement: Placement | None = None) -> None:
         if components.unet.motion is None:
             raise InputError(
                 f"{components.name} is an image model without motion: give its temporal weights with --motion PATH, "
@@ -88,7 +132,8 @@ class TextToVideoPipeline:
             components.path, self.unet.config, components.unet.motion, self.autoencoder.config
         )
         weight = self.unet.conv_in.weight
-        self.device, self.dtype = weight.device, weight.dtype
+        self.placement = placement or Placement(weight.device)
+        self.device, self.dtype = self.placement.device, weight.dtype
         self._weights_hash = ThreadPoolExecutor(1).submit(lambda: components.weights_hash)
 
     @property
@@ -168,15 +213,20 @@ class TextToVideoPipeline:
 
     def memory(self, settings: GenerationSettings) -> MemoryEstimate:
         """A rough estimate of the memory that one video takes."""
-        modules = (self.unet, self.autoencoder, self.text_encoder)
-        num_parameters = sum(parameter.numel() for module in modules for parameter in module.parameters())
-        itemsize = self.dtype.itemsize
-        return estimate_memory(self.unet.config, self.autoencoder.config, settings, num_parameters, itemsize)
+        networks = {"text_encoder": self.text_encoder, "unet": self.unet, "vae": self.autoencoder}
+        num_parameters = {
+            part: sum(parameter.numel() for parameter in network.parameters()) for part, network in networks.items()
+        }
+        footprint = Footprint(self.unet.config, self.autoencoder.config, num_parameters, self.dtype.itemsize)
+        return footprint.estimate(settings, self.placement.offload)
 
     @torch.inference_mode()
     def _make(self, prompt: str, seed: int, settings: GenerationSettings, callback: Callback | None) -> Video:
         seconds: dict[str, float] = {}
+        self.placement.place(self.text_encoder, self.unet, self.autoencoder)
+        self.unet.attention_chunk_size = settings.attention_chunk_size
         with self._timed(seconds, "text"):
+            self.placement.bring(self.text_encoder)
             embeds = self._encode(prompt, settings)
         with self._timed(seconds, "denoise"):
             latents = self._denoise(embeds, seed, settings, callback)
@@ -186,7 +236,8 @@ class TextToVideoPipeline:
 
     def _encode(self, prompt: str, settings: GenerationSettings) -> Tensor:
         """Embeddings of prompt and negative prompt, (2, L, D), or with prompts of later frames (2, F, L, D)."""
-        embeds = self.text_encoder.encode([prompt, *settings.prompt_at.values(), settings.negative_prompt])
+        texts = [prompt, *settings.prompt_at.values(), settings.negative_prompt]
+        embeds = self.text_encoder.encode(texts, self.device)
         if not settings.prompt_at:
             return embeds
         positive = embeds_of_frames(embeds[:-1], [0, *settings.prompt_at], settings.num_frames)
@@ -196,6 +247,7 @@ class TextToVideoPipeline:
         """Latents (1, C, F, h, w) fp32, scaled as the U-Net sees them; embeds: see `_encode`."""
 
         def network(x: Tensor, timestep: Tensor, embeds: Tensor, /) -> Tensor:
+            self.placement.bring(self.unet)
             return self.unet(x.to(self.dtype), timestep, embeds, fps=settings.fps)
 
         at_once = settings.frames_at_once
@@ -225,6 +277,7 @@ class TextToVideoPipeline:
 
     def _decode(self, latents: Tensor, settings: GenerationSettings) -> NDArray[np.uint8]:
         """Frames (F, H, W, 3) of latents (1, C, F, h, w)."""
+        self.placement.bring(self.autoencoder)
         z = (latents / self.autoencoder.config.scaling_factor).to(self.dtype)
         tile = decoder_tile(settings, self.autoencoder.downsample_factor)
         video = self.autoencoder.decode(z, chunk_size=settings.chunk_size, tile_size=tile)[0].float()
@@ -249,6 +302,7 @@ class TextToVideoPipeline:
             "weights_sha256": self.weights_sha256,
             "device": str(self.device),
             "dtype": dtype_name(self.dtype),
+            "offload": self.placement.offload,
             "threads": torch.get_num_threads(),
         }
 

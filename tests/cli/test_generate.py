@@ -253,6 +253,11 @@ BAD = {
     "steps": (("a", "--num-inference-steps", 0), "num_inference_steps must be"),
     "guidance": (("a", "--guidance-scale", -1), "guidance_scale must be at least 0"),
     "chunk": (("a", "--chunk-size", 0), "chunk_size must be"),
+    "attention chunk": (("a", "--attention-chunk-size", 0), "attention_chunk_size must be"),
+    "tile": (("a", "--tile-size", 30), "tile_size 30 is not a multiple of 4, as this model needs: use 28 or 32"),
+    "offload": (("a", "--offload", "disk"), "unknown offload 'disk': use none, model, sequential"),
+    "memory": (("a", "--max-vram", "much"), "memory is given as in 8GB or 7.5GiB, got 'much'"),
+    "too little memory": (("a", "--max-vram", "1MB"), "1 MB of memory are too little, the least that this takes is"),
     "videos": (("a", "--num-videos", 0), "num_videos must be"),
     "seed": (("a", "--seed", -1), "seed must be"),
     "extension": (("a", "-o", "x.avi"), "unknown format '.avi'; use .mp4, .webm, .mkv, .gif, .webp"),
@@ -355,6 +360,28 @@ def truncate(path: Path, share: float) -> None:
     os.truncate(path, int(path.stat().st_size * share))
 
 
+def test_generate_in_less_memory_makes_the_same_video(t2v_command, tiny_model):
+    options = ("--model", tiny_model, "--dtype", "fp32")
+    assert t2v_command("generate", PROMPT, *options, "-o", "plain").code == 0
+    done = t2v_command("generate", PROMPT, *options, "--offload", "sequential", "-o", "offloaded")
+    assert done.code == 0 and "--offload sequential saves nothing on a CPU" in done.err
+    done = t2v_command("generate", "--from", "offloaded.json", "--attention-chunk-size", 2, "-o", "again")
+    assert done.code == 0 and "--offload sequential" in done.err
+    frames = [[path.read_bytes() for path in sorted(Path(name).iterdir())] for name in ("plain", "offloaded", "again")]
+    assert frames[0] == frames[1] == frames[2]
+
+
+def test_generate_tells_what_it_picks_for_a_given_memory(t2v_command, tiny_model):
+    size = ("--model", tiny_model, "--num-frames", 16, "--dtype", "fp32", "--guidance-scale", 1, "-o")
+    done = t2v_command("generate", PROMPT, "--max-vram", "8GB", *size, "x.mp4")
+    assert done.code == 0 and "--max-vram 8GB: nothing to change, about 5" in done.err
+    done = t2v_command("generate", PROMPT, "--max-vram", "525.7MB", *size, "y.mp4")
+    assert done.code == 0 and "--max-vram 525.7MB: --chunk-size 4, about 526 MB" in done.err
+    assert json.loads(Path("y.json").read_text())["settings"]["chunk_size"] == 4
+    kept = t2v_command("generate", PROMPT, "--max-vram", "525.7MB", "--chunk-size", 8, *size, "z.mp4")
+    assert kept.code == 2 and "too little" in kept.err, "what was asked for is not changed"
+
+
 @pytest.mark.parametrize(("damage", "message"), MODELS.values(), ids=MODELS)
 def test_generate_refuses_a_broken_model_with_one_line(t2v_command, tiny_model, tmp_path, damage, message):
     import shutil
@@ -391,7 +418,8 @@ def test_generate_out_of_memory_names_the_estimate_and_what_lowers_it(
     monkeypatch.setattr("t2v.pipelines.text_to_video.sample", fail)
     done = t2v_command("generate", "a cat", "--model", tiny_model)
     check_refused(done, "out of memory: this takes about", tmp_path)
-    assert "lower --num-frames, --height and --width, or --chunk-size, or use --dtype bf16" in done.err
+    for option in ("--max-vram 8GB", "--offload model", "--chunk-size", "--attention-chunk-size", "--dtype bf16"):
+        assert option in done.err
 
 
 def test_generate_that_no_memory_could_hold_is_refused(t2v_command, tiny_model, tmp_path):

@@ -4,7 +4,17 @@ import json
 def test_info_shows_parts_and_memory(t2v_command, tiny_model):
     done = t2v_command("info", tiny_model, "--num-frames", 4, "--width", 64)
     assert (done.code, done.err) == (0, "")
-    for text in ("text_encoder", "unet", "vae", "motion", "temporal", "scaled_linear", "4 frames, 64x32", "memory"):
+    for text in (
+        "text_encoder",
+        "unet",
+        "vae",
+        "motion",
+        "temporal",
+        "scaled_linear",
+        "4 frames, 64x32",
+        "memory",
+        "sequential",
+    ):
         assert text in done.out
 
 

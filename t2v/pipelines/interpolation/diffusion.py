@@ -26,6 +26,7 @@ from t2v.pipelines.inspection import default_settings
 from t2v.pipelines.interpolation.baselines import Crossfade
 from t2v.pipelines.interpolation.colour import match_colours
 from t2v.pipelines.interpolation.filling import Pictures
+from t2v.pipelines.offload import Placement
 
 
 @dataclass(frozen=True)
@@ -77,20 +78,22 @@ def load_interpolation(
     dtype: str = "auto",
     interpolation: str | None = None,
     settings: FillSettings | None = None,
+    offload: str = "none",
 ) -> "DiffusionFill":
     """Load the interpolation network of a model.
 
     Args:
         name: `mini`, a model folder with `interpolation/`, or a hub id.
-        device, dtype: as `t2v.load` takes them.
+        device, dtype, offload: as `t2v.load` takes them.
         interpolation: folder of interpolation weights; None takes the model's own.
 
     Raises:
         InputError: no such model, or no interpolation weights, or broken ones.
     """
     folder, on = find_interpolation(name, interpolation), resolve_device(device)
-    components = load_components(name, None, resolve_dtype(dtype, on), on)
-    return DiffusionFill(components, folder, settings or FillSettings())
+    placement = Placement(on, offload)
+    components = load_components(name, None, resolve_dtype(dtype, on), placement.load_device)
+    return DiffusionFill(components, folder, settings or FillSettings(), placement)
 
 
 class DiffusionFill:
@@ -99,19 +102,24 @@ class DiffusionFill:
     Each call draws its own noise: call i of a run uses seed + i.
     """
 
-    def __init__(self, components: Components, folder: Path, settings: FillSettings) -> None:
+    def __init__(
+        self, components: Components, folder: Path, settings: FillSettings, placement: Placement | None = None
+    ) -> None:
         config = load_interpolation_config(folder)
+        self.placement = placement or Placement(components.unet.conv_in.weight.device)
+        self.placement.release()
         self.components, self.settings, self.folder = components, settings, folder
         self.unet = load_network(components.unet, folder).eval().requires_grad_(False)
         self.autoencoder = components.autoencoder.eval().requires_grad_(False)
         self.schedule = NoiseSchedule.from_config(components.scheduler)
-        motion, weight = self.unet.motion, self.unet.conv_in.weight
+        motion = self.unet.motion
         assert motion is not None
         self.max_frames: int | None = motion.num_frames
         self.min_frames = int(config.get("min_frames", 2))
         self.fps_range = tuple(config.get("fps_range", (0.0, math.inf)))
         self.shared_noise = motion.shared_noise
-        self.device, self.dtype = weight.device, weight.dtype
+        self.device, self.dtype = self.placement.device, self.unet.conv_in.weight.dtype
+        self.placement.place(components.text_encoder, self.unet, self.autoencoder)
         self.defaults = default_settings(components.path, self.unet.config, motion, self.autoencoder.config)
         self.sampler = settings.sampler or self.defaults.sampler
         self.num_inference_steps = settings.num_inference_steps or self.defaults.num_inference_steps
@@ -119,7 +127,8 @@ class DiffusionFill:
         self.num_calls = 0
         with torch.inference_mode():
             texts = [settings.prompt, ""] if settings.prompt.strip() else [""]
-            self._embeds = list(components.text_encoder.encode(texts).to(self.device).split(1))
+            self.placement.bring(components.text_encoder)
+            self._embeds = list(components.text_encoder.encode(texts, self.device).split(1))
 
     def record(self) -> dict[str, Any]:
         """How the frames are made, for a report."""
@@ -128,6 +137,7 @@ class DiffusionFill:
             "interpolation": str(self.folder.resolve()),
             "device": str(self.device),
             "dtype": dtype_name(self.dtype),
+            "offload": self.placement.offload,
             **asdict(self.settings),
             "num_inference_steps": self.num_inference_steps,
             "sampler": self.sampler,
@@ -170,6 +180,7 @@ class DiffusionFill:
 
     def _encode(self, pictures: Tensor) -> Tensor:
         """Scaled latents (1, C, K, h, w) fp32 of pictures (K, 3, H, W) from -1 to 1."""
+        self.placement.bring(self.autoencoder)
         factor = self.autoencoder.downsample_factor
         tile = self._tile(*(side // factor for side in pictures.shape[2:]))
 
@@ -185,6 +196,7 @@ class DiffusionFill:
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Pictures (F, 3, H, W) fp32 of latents (1, C, F, h, w)."""
+        self.placement.bring(self.autoencoder)
         z = (latents / self.autoencoder.config.scaling_factor).to(self.dtype)
         video = self.autoencoder.decode(z, chunk_size=_CHUNK, tile_size=self._tile(*z.shape[3:]))[0].float()
         if not torch.isfinite(video).all():
@@ -213,6 +225,7 @@ class DiffusionFill:
         tile_size = self._tile(*shape[3:])
 
         def network(x: Tensor, timestep: Tensor, known: Tensor, mask: Tensor, embeds: Tensor, /) -> Tensor:
+            self.placement.bring(self.unet)
             inputs = network_input(x, known, mask).to(self.dtype)
 
             def unet(tile: Tensor) -> Tensor:
