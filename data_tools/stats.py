@@ -8,14 +8,32 @@ from t2v.data.manifest import ClipRow
 
 _PERCENTS = (0, 5, 25, 50, 75, 95, 100)
 _MOST_REASONS = 20
+SCORE_MEANINGS = {
+    "motion": "mean optical flow, picture widths per second",
+    "static": "share of frames that repeat the last",
+    "black": "mean share of black pixels",
+    "white": "mean share of white pixels",
+    "sharpness": "median variance of the Laplacian",
+    "flicker": "mean jump of brightness there and back",
+    "letterbox": "share of the picture under dark bars",
+    "text": "share of the time with text or a watermark",
+    "duplicate": "likeness to an earlier clip, 0 below 0.9",
+    "aesthetic": "LAION's predictor, about 1 to 10",
+    "clip": "cosine of frames and caption in CLIP's space",
+}  # of the columns score_*
 
 
 def outcome(rows: list[ClipRow]) -> dict[str, Counter[str]]:
     """How many rows are filtered and how many failed, by reason."""
-    return {
-        "filtered": Counter(row.extra["filtered"] for row in rows if row.error is None and row.extra.get("filtered")),
-        "failed": Counter(row.error for row in rows if row.error is not None),
-    }
+    left_out = [reason_left_out(row) for row in rows]
+    return {word: Counter(reason for other, reason in left_out if other == word) for word in ("filtered", "failed")}
+
+
+def reason_left_out(row: ClipRow) -> tuple[str, str]:
+    """("filtered" or "failed", the reason); of a row that is kept ("kept", "")."""
+    if row.error is not None:
+        return "failed", row.error
+    return ("filtered", row.extra["filtered"]) if row.extra.get("filtered") else ("kept", "")
 
 
 def outcome_lines(rows: list[ClipRow]) -> list[str]:

@@ -1,5 +1,7 @@
 """The whole way on a small folder: as one run, stage by stage, killed, shared by ranks and on Ray."""
 
+import base64
+import io
 import random
 import re
 import shutil
@@ -12,6 +14,7 @@ import time
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 pytest.importorskip("scenedetect", reason="needs the extra curate")
@@ -112,8 +115,20 @@ def test_run_packs_shards(finished):
 def test_the_report_is_complete_in_itself(finished):
     page = (finished / "report.html").read_text()
     assert page.count("data:image/webp;base64,") == 4 + 1 + 2
-    assert "4 clips kept" in page and "broken.mp4" in page and "not score_duplicate &lt; 0.95: 2" in page
-    assert page.count("<svg") >= 8 and not re.search(r"(src|href)=['\"](?!data:)", page)
+    assert "<td>kept</td><td class='n'>4</td>" in page and "<td>broken.mp4</td>" in page
+    assert "<h3>not score_duplicate &lt; 0.95: 2</h3>" in page
+    assert page.count("<svg") == 9 and not re.search(r"(src|href)=['\"](?!data:)", page)
+    assert page.count("0.00 to 1.20 s, 15 frames") == 2  # where the clips came from, not where they are now
+
+
+def test_the_previews_of_the_report_move(finished):
+    page = (finished / "report.html").read_text()
+    for preview in re.findall(r"base64,([^']+)'", page)[:4]:
+        with Image.open(io.BytesIO(base64.b64decode(preview))) as picture:
+            assert picture.n_frames == 8 and picture.size == (114, 64)
+            first = np.asarray(picture.convert("RGB"), np.int16)
+            picture.seek(7)
+            assert np.abs(first - np.asarray(picture.convert("RGB"))).mean() > 1
 
 
 def test_the_stages_one_by_one_give_the_same_clips(source, finished, tmp_path):
