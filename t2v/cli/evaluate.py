@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2v.cli import evaluate_board, evaluate_results, options
+from t2v.cli import evaluate_board, evaluate_results, evaluate_videos, options
 from t2v.cli.filling import FrameGuidance, Interpolation
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from t2v.pipelines.text_to_video import TextToVideoPipeline
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure what a model makes.")
+app.command()(evaluate_videos.videos)
+app.command()(evaluate_videos.images)
+app.command()(evaluate_videos.weights)
 app.command()(evaluate_results.compare)
 app.command("mini-board")(evaluate_board.mini_board)
 app.command("train-recogniser")(evaluate_board.train_recogniser)

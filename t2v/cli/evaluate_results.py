@@ -9,6 +9,7 @@ from t2v.cli import options
 
 if TYPE_CHECKING:
     from t2v.evaluation.intervals import Figure
+    from t2v.evaluation.result import Result as EvaluationResult
 
 Result = Annotated[Path, typer.Argument(help="JSON that `t2v evaluate` wrote.")]
 
@@ -35,6 +36,13 @@ def compare(first: Result, second: Result, as_json: options.AsJson = False) -> N
     for line in found:
         verdict = {True: "apart", False: "intervals overlap", None: "-"}[line.is_apart]
         print(f"{line.metric:<{width}}  {written(line.first)}  {written(line.second)}  {verdict}")
+
+
+def print_result(result: "EvaluationResult") -> None:
+    """A line for each metric."""
+    width = max(len(name) for name in result.figures)
+    for name, figure in result.figures.items():
+        print(f"{name:<{width}}  {written(figure)}")
 
 
 def written(figure: "Figure") -> str:

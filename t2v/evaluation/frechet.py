@@ -37,14 +37,15 @@ def frechet_distance(features: NDArray[np.floating], other: NDArray[np.floating]
 def frechet_figure(features: NDArray[np.floating], reference: NDArray[np.floating], seed: int = 0) -> Figure:
     """Frechet distance of all frames of videos (N, F, D) to reference features (M, D), with its interval.
 
-    Videos are resampled whole, for their frames are alike; the reference stays as it is.
+    Videos are resampled whole, for their frames are alike; the reference stays as it is. Resampling is done in the
+    type of the features, of which it holds three copies.
     """
-    videos = np.asarray(features, np.float64)
+    videos = np.asarray(features)
     mean, root = (
         reference.mean(0, dtype=np.float64),
         _symmetric_root(np.cov(reference.astype(np.float64), rowvar=False)),
     )
-    spread, turned = np.square(root).sum(), videos @ root
+    spread, turned = np.square(root).sum(), videos @ root.astype(videos.dtype)
 
     def distance(chosen: NDArray[np.intp]) -> float:
         """As in `gaussian_frechet_distance`; the trace from X C2^(1/2), X the centred features, over their number."""

@@ -7,7 +7,7 @@ WIDTH = 3
 
 
 def _normed(weights, name, layer, shape, generator):
-    weights[f"{name}.{layer}.weight"] = torch.randn(shape, generator=generator) / (shape[1:].numel() ** 0.5)
+    weights[f"{name}.{layer}.weight"] = torch.randn(shape, generator=generator) * (2 / shape[1:].numel()) ** 0.5
     for part, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)):
         jitter = 0.2 * torch.rand(shape[0], generator=generator)
         weights[f"{name}.bn.{part}"] = value + jitter
@@ -30,7 +30,7 @@ def i3d_weights(num_classes=10, seed=0):
         for branch in ("b1b", "b2b"):
             unit(f"Mixed_{block}.{branch}", WIDTH, 3)
         inputs = 4 * WIDTH
-    weights["logits.conv3d.weight"] = torch.randn(num_classes, inputs, 1, 1, 1, generator=generator)
+    weights["logits.conv3d.weight"] = 10 * torch.randn(num_classes, inputs, 1, 1, 1, generator=generator)
     weights["logits.conv3d.bias"] = torch.randn(num_classes, generator=generator)
     return weights
 
