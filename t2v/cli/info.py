@@ -94,6 +94,7 @@ def _facts(found: "ModelInfo") -> list[tuple[str, Any]]:
     size = f"{settings.num_frames} frames, {settings.width}x{settings.height}, {found.dtype}"
     parts = f"weights {format_bytes(max(memory.weights))}, denoising {format_bytes(memory.denoise)}"
     schedule = found.schedule
+    spacing = f" on {settings.timestep_spacing} timesteps" if settings.timestep_spacing else ""
     return [
         ("kind", found.kind),
         ("shapes", found.shapes),
@@ -104,7 +105,7 @@ def _facts(found: "ModelInfo") -> list[tuple[str, Any]]:
         ),
         (
             "defaults",
-            f"{settings.sampler}, {settings.num_inference_steps} steps, guidance {settings.guidance_scale:g}, "
+            f"{settings.sampler}{spacing}, {settings.num_inference_steps} steps, guidance {settings.guidance_scale:g}, "
             f"{settings.fps:g} fps",
         ),
         (

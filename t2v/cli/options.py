@@ -55,6 +55,10 @@ NumInferenceSteps = Annotated[int | None, typer.Option(help=f"Denoising steps. {
 Sampler = Annotated[
     str | None, typer.Option(help=f"ddpm, ddim, euler, heun, dpmpp_2m, dpmpp_2m_karras, lcm. {_MODEL_DEFAULT}")
 ]
+TimestepSpacing = Annotated[
+    str | None,
+    typer.Option(help="Which timesteps the steps visit: leading, trailing, linspace. [default: the scheduler's]"),
+]
 GuidanceScale = Annotated[
     float | None, typer.Option(help=f"How closely to follow the text; 1 is without guidance. {_MODEL_DEFAULT}")
 ]

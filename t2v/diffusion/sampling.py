@@ -27,6 +27,7 @@ ODE_SAMPLERS: dict[str, tuple[OdeSampler, Callable[[NoiseSchedule, int], Levels]
     "dpmpp_2m_karras": (dpmpp_2m, karras_levels),
 }
 SAMPLERS: tuple[str, ...] = ("ddpm", "ddim", *ODE_SAMPLERS, "lcm")
+OWN_TIMESTEPS = ("dpmpp_2m_karras", "lcm")  # these do not ask for the schedule's timestep_spacing
 
 
 def check_sampler(name: str) -> None:

@@ -19,6 +19,7 @@ from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
 from t2v.models.base import DIFFUSERS_STEM, PICKLE_REFUSED, PICKLE_SUFFIXES, save_json, weight_files
 from t2v.models.checkpoint import STEMS, model_index, read_folder
+from t2v.models.distilled import Distilled, find_distilled
 from t2v.models.inflate import save_motion
 from t2v.models.lora_file import parse_lora, read_lora
 from t2v.models.modelscope import is_modelscope, load_modelscope, refuse_motion
@@ -51,6 +52,7 @@ class Components:
     motion_scheduler: dict[str, Any] | None = None  # scheduler config that the motion was trained with
     tokenizer_path: str | None = None  # of the tokenizer that was asked for
     loras: tuple[str, ...] = ()  # absolute paths with weights, as in "/a/style.safetensors:0.8"
+    distilled: Distilled | None = None  # the motion or LoRA that was distilled to few steps
     notes: tuple[str, ...] = ()  # what loading did besides reading weights, one line each
     vocabulary: frozenset[str] | None = None  # words of the training captions, where the folder lists them
     weight_files: tuple[Path, ...] = ()  # in the order text encoder, U-Net, autoencoder, motion
@@ -233,6 +235,8 @@ def load_components(
         files += source.files
     notes = [source.note] if source is not None and source.note is not None else []
     notes += [note for lora in loras for note in _merge(lora, unet, text_encoder)]
+    distilled = find_distilled([motion or "", *(parse_lora(lora)[0] for lora in loras)])
+    notes += [distilled.note] if distilled is not None else []
     files += [Path(parse_lora(lora)[0]) for lora in loras]
     return Components(
         name=str(path.resolve()) if Path(name).exists() and name != "mini" else name,
@@ -246,6 +250,7 @@ def load_components(
         tokenizer_path=None if tokenizer is None else _absolute(tokenizer),
         motion_scheduler=None if source is None else source.trained_scheduler,
         loras=tuple(_absolute_lora(lora) for lora in loras),
+        distilled=distilled,
         notes=tuple(notes),
         vocabulary=vocabulary,
         weight_files=tuple(files),

@@ -27,6 +27,11 @@ def scheduler_advice(differences: list[str]) -> str:
     return f"the motion weights were trained with another scheduler; this model has {', '.join(differences)}"
 
 
+def spacing_advice(sampler: str) -> str:
+    """The warning about a timestep spacing that a sampler has no use for."""
+    return f"sampler {sampler} has timesteps of its own: --timestep-spacing changes nothing"
+
+
 def word_advice(model: str, words: list[str]) -> str:
     """The warning about words that a model never saw."""
     quoted = ", ".join(f'"{word}"' for word in words)

@@ -11,6 +11,7 @@ from t2v.diffusion.schedule import NoiseSchedule
 from t2v.models.autoencoder import AutoencoderConfig
 from t2v.models.base import Header, load_config, load_header, load_json, weight_files
 from t2v.models.checkpoint import STEMS, check_index
+from t2v.models.distilled import LCM, Distilled, find_distilled
 from t2v.models.folder import find_motion, find_source
 from t2v.models.modelscope import is_modelscope, is_temporal_name, read_modelscope_config, refuse_motion
 from t2v.models.motion import read_motion
@@ -113,7 +114,8 @@ def inspect_model(
         unet = VideoUNetConfig.from_dict(configs["unet"])
     autoencoder = AutoencoderConfig.from_dict(configs["vae"])
     compared = None if source is None else source.trained_scheduler
-    settings = dataclasses.replace(default_settings(path, unet, trained, autoencoder), **(options or {}))
+    defaults = default_settings(path, unet, trained, autoencoder, find_distilled([motion or ""]))
+    settings = dataclasses.replace(defaults, **(options or {}))
     settings.check_size(2 ** (len(autoencoder.block_out_channels) - 1))
     schedule = NoiseSchedule.from_config(configs["scheduler"])
     precision = resolve_dtype(dtype, resolve_device(device))
@@ -150,9 +152,14 @@ def motion_warnings(
 
 
 def default_settings(
-    path: Path, unet: VideoUNetConfig, motion: MotionConfig | None, autoencoder: AutoencoderConfig
+    path: Path,
+    unet: VideoUNetConfig,
+    motion: MotionConfig | None,
+    autoencoder: AutoencoderConfig,
+    distilled: Distilled | None = None,
 ) -> GenerationSettings:
-    """What a model makes unless told otherwise: as it was trained, over that its generation_config.json."""
+    """What a model makes unless told otherwise: as it was trained, over that its generation_config.json, over that what
+    `distilled` weights need."""
     factor = 2 ** (len(autoencoder.block_out_channels) - 1)
     size = unet.sample_size or GenerationSettings.height // factor
     height, width = (size, size) if isinstance(size, int) else size
@@ -162,9 +169,10 @@ def default_settings(
     if isinstance(motion, AnimateDiffConfig):
         options |= {"context_frames": motion.num_frames}
         if motion.version == "LCM":
-            options |= {"sampler": "lcm", "num_inference_steps": 6, "guidance_scale": 2.0}
+            options |= LCM
     file = path / GENERATION_CONFIG
     options |= load_json(file) if file.is_file() else {}
+    options |= distilled.settings if distilled is not None else {}
     return GenerationSettings(**GenerationSettings.check_options(options, str(file)))
 
 

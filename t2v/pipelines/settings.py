@@ -3,11 +3,15 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from t2v.errors import InputError
 
+if TYPE_CHECKING:
+    from t2v.diffusion.schedule import TimestepSpacing
+
 MAX_FPS = 240.0
+TIMESTEP_SPACINGS = ("leading", "trailing", "linspace")
 
 
 class GenerationOptions(TypedDict, total=False):
@@ -19,6 +23,7 @@ class GenerationOptions(TypedDict, total=False):
     width: int
     num_inference_steps: int
     sampler: str
+    timestep_spacing: "TimestepSpacing | None"
     guidance_scale: float
     guidance_rescale: float
     negative_prompt: str
@@ -40,6 +45,7 @@ class GenerationSettings:
     width: int = 512  # pixels
     num_inference_steps: int = 25
     sampler: str = "dpmpp_2m"
+    timestep_spacing: "TimestepSpacing | None" = None  # one of TIMESTEP_SPACINGS; None: the scheduler's
     guidance_scale: float = 7.5  # 1 turns guidance off
     guidance_rescale: float = 0.0  # 0 to 1, arXiv 2305.08891 section 3.4
     negative_prompt: str = ""
@@ -71,6 +77,10 @@ class GenerationSettings:
         for name in ("sampler", "negative_prompt"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"{name} must be text, got {getattr(self, name)!r}")
+
+        if self.timestep_spacing not in (None, *TIMESTEP_SPACINGS):
+            known = ", ".join(TIMESTEP_SPACINGS)
+            raise InputError(f"unknown timestep_spacing {self.timestep_spacing!r}; known are {known}")
 
     def _check_context(self) -> None:
         _check_number("context_overlap", self.context_overlap, 0, math.inf)

@@ -18,12 +18,12 @@ import t2v
 from t2v.diffusion.context import in_windows
 from t2v.diffusion.guidance import batched_guidance
 from t2v.diffusion.noise import share_noise
-from t2v.diffusion.sampling import check_sampler, sample
+from t2v.diffusion.sampling import OWN_TIMESTEPS, check_sampler, sample
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
 from t2v.models.folder import Components, load_components
 from t2v.models.text_encoder import unseen_words
-from t2v.pipelines.advice import memory_advice, word_advice
+from t2v.pipelines.advice import memory_advice, spacing_advice, word_advice
 from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
 from t2v.pipelines.inspection import default_settings, inspect_model, motion_warnings
 from t2v.pipelines.memory import Footprint, MemoryEstimate, decoder_tile, explain_out_of_memory, total_memory
@@ -128,9 +128,8 @@ class TextToVideoPipeline:
         self.autoencoder = components.autoencoder.eval().requires_grad_(False)
         self.text_encoder = components.text_encoder.eval().requires_grad_(False)
         self.schedule = NoiseSchedule.from_config(components.scheduler)
-        self.defaults = default_settings(
-            components.path, self.unet.config, components.unet.motion, self.autoencoder.config
-        )
+        configs = self.unet.config, components.unet.motion, self.autoencoder.config
+        self.defaults = default_settings(components.path, *configs, components.distilled)
         weight = self.unet.conv_in.weight
         self.placement = placement or Placement(weight.device)
         self.device, self.dtype = self.placement.device, weight.dtype
@@ -207,6 +206,8 @@ class TextToVideoPipeline:
             words = unseen_words(prompts, components.vocabulary)
             messages += [word_advice(Path(components.name).name, words)] if words else []
         messages += motion_warnings(self.schedule, components.motion_scheduler, self.unet.motion, settings)
+        if settings.timestep_spacing is not None and settings.sampler in OWN_TIMESTEPS:
+            messages.append(spacing_advice(settings.sampler))
         needed, present = self.memory(settings).total, total_memory(self.device)
         messages += [memory_advice(needed, present)] if needed > present else []
         return messages
@@ -263,11 +264,13 @@ class TextToVideoPipeline:
         shape = (1, channels, settings.num_frames, settings.height // factor, settings.width // factor)
         generator = torch.Generator().manual_seed(seed)
         shared_noise = self.unet.motion.shared_noise if self.unet.motion is not None else 0.0
+        spacing = settings.timestep_spacing
+        schedule = replace(self.schedule, timestep_spacing=spacing) if spacing else self.schedule
         noise = share_noise(torch.randn(shape, generator=generator), shared_noise).to(self.device)
         return sample(
             settings.sampler,
             denoiser,
-            self.schedule,
+            schedule,
             noise,
             settings.num_inference_steps,
             generator=generator,

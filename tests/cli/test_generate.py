@@ -146,9 +146,10 @@ def test_generate_with_animatediff_says_what_it_sets(t2v_command, tiny_image_mod
 
 def test_generate_travels_through_prompts_and_repeats_them(t2v_command, tiny_model):
     travel = ("--prompt-at", "3: a dog", "--prompt-at", '2:a cat, or: "two"')
+    travel += ("--timestep-spacing", "trailing")
     assert t2v_command("generate", PROMPT, "--model", tiny_model, *travel, "-o", "a.webp").code == 0
     record = json.loads(Path("a.json").read_text())
-    assert record["prompt"] == PROMPT
+    assert (record["prompt"], record["settings"]["timestep_spacing"]) == (PROMPT, "trailing")
     assert record["settings"]["prompt_at"] == {"2": 'a cat, or: "two"', "3": "a dog"}
     done = t2v_command("generate", "--from", "a.json", "-o", "b.webp")
     assert done.code == 0, done.err
@@ -267,6 +268,10 @@ BAD = {
     "width": (("a", "--width", 30), "width 30 is not a multiple of 4, as this model needs: use 28 or 32"),
     "height": (("a", "--height", 3), "height 3 is not a multiple of 4"),
     "sampler": (("a", "--sampler", "magic"), "unknown sampler 'magic'; known are ddpm, ddim, euler"),
+    "spacing": (
+        ("a", "--timestep-spacing", "even"),
+        "unknown timestep_spacing 'even'; known are leading, trailing, lin",
+    ),
     "too many steps": (("a", "--num-inference-steps", 1001), "num_inference_steps must be from 1 to 1000, got 1001"),
     "dtype": (("a", "--dtype", "int8"), "unknown dtype 'int8'"),
     "device": (("a", "--device", "gpu"), "unknown device 'gpu'"),

@@ -27,6 +27,7 @@ from t2v.pipelines.settings import GenerationSettings, check_prompt, check_seed
         ({"guidance_scale": math.inf}, "guidance_scale must be a finite number"),
         ({"guidance_rescale": 1.5}, "guidance_rescale must be from 0 to 1, got 1.5"),
         ({"sampler": 3}, "sampler must be text"),
+        ({"timestep_spacing": "even"}, "unknown timestep_spacing 'even'; known are leading, trailing, linspace"),
         ({"negative_prompt": None}, "negative_prompt must be text"),
         ({"prompt_at": {0: "a cat"}}, "prompt_at gives frame 0 a prompt"),
         ({"prompt_at": {-1: "a cat"}}, "prompt_at must give prompts by frame numbers"),
