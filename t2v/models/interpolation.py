@@ -139,7 +139,8 @@ def load_interpolation(unet: VideoUNet, folder: str | Path) -> InterpolationUNet
     spatial = {name: tensor for name, tensor in unet.state_dict().items() if not is_temporal(name)}
     check_state_dict(wide, {**spatial, **weights}, f"{folder} for this U-Net")
     like = spatial["conv_in.weight"]
-    own = {name: tensor.to(like.device, like.dtype) for name, tensor in weights.items()}
+    # copied: in the file tensors lie at any address, and products of unaligned ones are rounded otherwise
+    own = {name: tensor.to(like.device, like.dtype, copy=True) for name, tensor in weights.items()}
     wide.load_state_dict({**spatial, **own}, assign=True)
     wide.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return wide.train(unet.training)
