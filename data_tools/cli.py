@@ -87,6 +87,12 @@ def split(
 def score(
     manifest: Manifest,
     output: Output = Path("scores.parquet"),
+    clip: Annotated[
+        Path | None, typer.Option(help="Folder of a CLIP model, for score_clip: how well captions fit.")
+    ] = None,
+    aesthetic: Annotated[
+        Path | None, typer.Option(help="LAION's predictor (.safetensors) for that CLIP, for score_aesthetic.")
+    ] = None,
     *,
     options: "RunOptions",
 ) -> None:
@@ -95,9 +101,12 @@ def score(
     from data_tools.runner import read_rows, run_stage
 
     need_curate()
+    from data_tools.network_scores import NetworkOptions
     from data_tools.score import Score, with_duplicates
 
-    run_stage("score", Score(output.parent), read_rows(manifest, output), output, options, with_duplicates)
+    network = NetworkOptions(clip, aesthetic).below(Path.cwd())
+    network.check()
+    run_stage("score", Score(output.parent, network), read_rows(manifest, output), output, options, with_duplicates)
     print(output)
 
 

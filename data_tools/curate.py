@@ -1,6 +1,7 @@
 """From a folder of videos to clips, by one configuration: every file is decoded once for all that looks at its frames,
 and the clips that are kept once more to be written."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from data_tools.analysis import watch
 from data_tools.cut import Cut, CutOptions
 from data_tools.features import FrameFeatures
 from data_tools.filter import filtered
+from data_tools.network_scores import NetworkOptions, with_network_scores
 from data_tools.probe import bare_rows, described, file_digest
 from data_tools.report import ReportOptions, write_report
 from data_tools.runner import RunOptions, run_stage
@@ -36,6 +38,7 @@ class CurateConfig(BaseModel):
     min_seconds: float = 1.0
     max_seconds: float = 60.0
     cuts: Path | None = None
+    network: NetworkOptions = NetworkOptions()
     filter: str | None = None
     cut: CutOptions = CutOptions()
     shards: ShardOptions | None = None
@@ -48,6 +51,7 @@ class CurateConfig(BaseModel):
     def check(self) -> None:
         """InputError for values that make no sense."""
         self.split.check()
+        self.network.check()
         self.cut.check()
         if self.shards is not None:
             self.shards.check()
@@ -68,6 +72,7 @@ def read_config(path: Path) -> CurateConfig:
         raise InputError(f"{path}: {place}: {first['msg']}") from error
     config.source, config.output = path.parent / config.source, path.parent / config.output
     config.cuts = config.cuts and path.parent / config.cuts
+    config.network = config.network.below(path.parent)
     config.check()
     return config
 
@@ -78,6 +83,11 @@ class Examine:
 
     root: Path = field(repr=False)
     split: SplitOptions = field(default_factory=SplitOptions)
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+
+    @property
+    def preloaded(self) -> Sequence[str]:
+        return self.network.preloaded
 
     def __call__(self, rows: list[ClipRow]) -> list[ClipRow]:
         (row,) = rows
@@ -94,7 +104,8 @@ class Examine:
         cuts, fps = row.extra.get("cuts"), float(watched.info.fps)
         transitions = listed_cuts(cuts, watched.timestamps) if cuts else finder.transitions(fps)
         clips = clip_rows(row, watched, transitions, self.split)
-        return [scored(clip, features, watched) if clip.is_usable else clip for clip in clips]
+        clips = [scored(clip, features, watched) if clip.is_usable else clip for clip in clips]
+        return with_network_scores(clips, path, self.network)
 
 
 def curate(config: CurateConfig, options: RunOptions) -> Path | None:
@@ -104,7 +115,7 @@ def curate(config: CurateConfig, options: RunOptions) -> Path | None:
     rows = bare_rows(config.source, output)
     rows = with_cuts(rows, config.cuts, output) if config.cuts else rows
     examined = run_stage(
-        "examine", Examine(output, config.split), rows, output / EXAMINED_NAME, options, with_duplicates
+        "examine", Examine(output, config.split, config.network), rows, output / EXAMINED_NAME, options, with_duplicates
     )
     if examined is None:
         return None

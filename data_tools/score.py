@@ -1,5 +1,6 @@
 """Columns for every clip, and no decisions: what is too dull or too dark is for the filter to say."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from data_tools.analysis import Watched, watch
 from data_tools.features import FrameFeatures
+from data_tools.network_scores import NetworkOptions, with_network_scores
 from t2v.data.manifest import ClipRow
 
 _STILL = 0.002  # mean change of a pair of frames that shows nothing new: half a grey level
@@ -18,15 +20,25 @@ _HASHED_AT = (0.25, 0.5, 0.75)  # of the clip's length
 
 @dataclass(frozen=True)
 class Score:
-    """The stage: the clips of a file get their score columns, from one pass over the file."""
+    """The stage: the clips of a file get their score columns, from one pass over the file.
+
+    Args:
+        root: folder that paths are relative to.
+        network: weights for scores that need a network; without them there are none.
+    """
 
     root: Path = field(repr=False)
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+
+    @property
+    def preloaded(self) -> Sequence[str]:
+        return self.network.preloaded
 
     def __call__(self, rows: list[ClipRow]) -> list[ClipRow]:
         path = self.root / rows[0].path
         features = FrameFeatures()
         watched = watch(path, [features])
-        return [scored(row, features, watched) for row in rows]
+        return with_network_scores([scored(row, features, watched) for row in rows], path, self.network)
 
 
 def scored(row: ClipRow, features: FrameFeatures, watched: Watched) -> ClipRow:

@@ -15,7 +15,8 @@ class Stage(Protocol):
     """A picklable callable whose repr holds every setting that its result depends on.
 
     It gets rows of one file, with paths relative to the folder of the manifest that it makes, and returns the rows that
-    take their place. Equal rows must give equal rows. What goes wrong with the file raises InputError.
+    take their place. Equal rows must give equal rows. What goes wrong with the file raises InputError. It may name
+    modules that take long to import in an attribute `preloaded`: all processes share one import.
     """
 
     def __call__(self, rows: list[ClipRow]) -> list[ClipRow]: ...

@@ -46,7 +46,7 @@ def run_isolated(
     At most `workers` processes run at a time, each of them for one group; the next group is taken when one ends.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*_PRELOADED, type(stage).__module__])
+    context.set_forkserver_preload([*_PRELOADED, type(stage).__module__, *getattr(stage, "preloaded", ())])
     waiting, jobs = iter(groups), dict[Connection, _Job]()
     try:
         while True:
