@@ -103,6 +103,7 @@ class ClipScorer:
 
         assert options.clip is not None
         logging.disable_progress_bar()
+        logging.set_verbosity_error()
         torch.set_num_threads(1)  # the other cores have files of their own
         self._folder = options.clip
         self._model = CLIPModel.from_pretrained(

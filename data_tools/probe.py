@@ -85,6 +85,8 @@ def reason_of(error: InputError, path: Path) -> str:
 def bare_rows(source: Path, root: Path) -> list[ClipRow]:
     """A row for every file below `source`, hidden files and texts left out; `source` may be one file.
 
+    A file's caption is the text of the .txt file of its name beside it.
+
     The identity of a bare row changes with the file's size and time, so that a changed file is probed again.
     """
     if not source.exists():
@@ -105,4 +107,12 @@ def _bare_row(file: Path, root: Path) -> ClipRow:
     name = os.fsencode(path).decode("utf-8", "backslashreplace")
     stat = file.stat()
     identity = hashlib.sha256(f"{name}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:16]
-    return ClipRow(identity, name, error=None if name == path else "its name is not UTF-8 text; rename it")
+    error = None if name == path else "its name is not UTF-8 text; rename it"
+    return ClipRow(identity, name, caption=_caption(file.with_suffix(".txt")), error=error)
+
+
+def _caption(sidecar: Path) -> str | None:
+    try:
+        return " ".join(sidecar.read_text(encoding="utf-8", errors="replace").split()) or None
+    except OSError:
+        return None

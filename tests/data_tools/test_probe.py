@@ -91,6 +91,14 @@ def test_bare_rows_are_the_files_of_a_tree(tmp_path):
     assert [row.path for row in bare_rows(tmp_path / "b.mp4", tmp_path)] == ["b.mp4"]
 
 
+def test_a_text_of_the_same_name_is_the_caption(tmp_path):
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        (tmp_path / name).touch()
+    (tmp_path / "a.txt").write_text("a cat\n on the beach\n")
+    (tmp_path / "b.txt").write_text(" ")
+    assert [row.caption for row in bare_rows(tmp_path, tmp_path)] == ["a cat on the beach", None, None]
+
+
 def test_a_changed_file_has_another_identity(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"1")
     (before,) = bare_rows(tmp_path, tmp_path)
