@@ -15,7 +15,7 @@ from t2v.ops.backend import runs_triton
 MAX_PLAIN_FRAMES = 32  # longer sequences over frames are left to the fused kernel in training on the CPU
 MAX_PORTION_FRAMES = 24  # longer ones are left to it in inference too
 CPU_PORTION = 512  # pixels times heads whose attention over frames stays in the second-level cache
-MAX_CUDA_HEADS = 65535  # the fused CUDA kernels number them with 16 bits
+CUDA_LIMIT = 65535  # of the batch and of the heads: the fused CUDA kernels number them with 16 bits
 KERNEL_FRAMES, KERNEL_HEAD_DIM = 128, 160  # what the kernel of attention over frames takes
 NARROW_GROUP = 16  # channels that fill a vector register in half precision
 
@@ -106,7 +106,7 @@ def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, upcas
         query, key, value = query.float(), key.float(), value.float()
     q, k, v = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     plain = q.dtype.itemsize == 2 and _records_gradients_on_cpu(q)
-    out = _plain_attention(q, k, v) if plain else F.scaled_dot_product_attention(q, k, v)
+    out = _plain_attention(q, k, v) if plain else _fused_attention(q, k, v)
     return out.transpose(1, 2).flatten(2).to(dtype)
 
 
@@ -144,7 +144,7 @@ def temporal_attention(
     elif f <= MAX_PORTION_FRAMES and q.device.type == "cpu" and not torch.compiler.is_compiling():
         return _attention_in_place(q, k, v).view(b, f, n, heads * d)
     else:
-        out = _fused_attention(q, k, v, max_heads=MAX_CUDA_HEADS if q.is_cuda else n * heads)
+        out = _fused_attention(q, k, v)
     return out.transpose(1, 2).reshape(b, f, n, heads * d)
 
 
@@ -205,12 +205,18 @@ def _attention_in_place(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> to
     return out
 
 
-def _fused_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, max_heads: int) -> torch.Tensor:
-    """Fused attention over (B, heads, F, D), in portions of at most `max_heads` heads."""
-    if q.shape[1] <= max_heads:
-        return F.scaled_dot_product_attention(q, k, v)
-    portions = zip(*(x.split(max_heads, dim=1) for x in (q, k, v)), strict=True)
-    return torch.cat([F.scaled_dot_product_attention(*portion) for portion in portions], dim=1)
+def _fused_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Fused attention over (B, heads, N, D)."""
+    return _attention_in_portions(q, k, v, CUDA_LIMIT) if q.is_cuda else F.scaled_dot_product_attention(q, k, v)
+
+
+def _attention_in_portions(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, limit: int) -> torch.Tensor:
+    """Fused attention over (B, heads, N, D), in portions of at most `limit` of the batch and of the heads."""
+    for axis in (0, 1):
+        if q.shape[axis] > limit:
+            portions = zip(*(x.split(limit, axis) for x in (q, k, v)), strict=True)
+            return torch.cat([_attention_in_portions(*portion, limit) for portion in portions], axis)
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 def geglu(x: torch.Tensor) -> torch.Tensor:

@@ -147,11 +147,29 @@ def test_temporal_attention_output_is_contiguous() -> None:
         assert functional.temporal_attention(q, k, v).is_contiguous()
 
 
-@pytest.mark.parametrize("max_heads", [1, 5, 14, 20])
-def test_fused_attention_in_portions_equals_the_whole(max_heads: int) -> None:
-    q, k, v = (randn(2, 14, 5, 8, seed=i) for i in range(3))
-    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v)
-    torch.testing.assert_close(functional._fused_attention(q, k, v, max_heads), expected)
+@pytest.mark.parametrize("limit", [1, 3, 5, 14, 20])
+def test_fused_attention_in_portions_equals_the_whole(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v = (randn(4, 14, 5, 8, seed=i) for i in range(3))
+    fused = torch.nn.functional.scaled_dot_product_attention
+    expected, shapes = fused(q, k, v), []
+
+    def recorded(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        shapes.append(q.shape)
+        return fused(q, k, v)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", recorded)
+    torch.testing.assert_close(functional._attention_in_portions(q, k, v, limit), expected)
+    assert all(shape[0] <= limit and shape[1] <= limit for shape in shapes)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_more_images_and_pixels_than_the_fused_kernels_number() -> None:
+    shapes = {"attention": (functional.CUDA_LIMIT + 9, 2, 1, 16), "temporal_attention": (1, 2, 70000, 1, 16)}
+    for name, shape in shapes.items():
+        q, k, v = (randn(*shape, seed=i).to("cuda", torch.bfloat16) for i in range(3))
+        expected = getattr(reference, name)(q.double(), k.double(), v.double())
+        assert (getattr(functional, name)(q, k, v) - expected).abs().max() < 0.05
 
 
 def test_temporal_attention_keeps_pixels_apart() -> None:
