@@ -39,6 +39,7 @@ class _Source:
     loras: tuple[str, ...] = ()
     device: str = "auto"
     dtype: str = "auto"
+    compile: bool = False
     offload: str = "none"
     threads: int | None = None  # of the CPU: another number may round differently
     weights_sha256: str | None = None
@@ -80,6 +81,7 @@ def generate(
     from_: options.From = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    compile: options.Compile = None,
     offload: options.Offload = None,
     max_vram: options.MaxVram = None,
     chunk_size: options.ChunkSize = None,
@@ -121,7 +123,8 @@ def generate(
     check_jobs(jobs, overwrite, preview)
     networks = options.given(model=model, motion=motion, motion_norm=motion_norm, tokenizer=tokenizer)
     networks |= {"loras": tuple(lora)} if lora else {}
-    source = _source(record, {**networks, **options.given(device=device, dtype=dtype, offload=offload)})
+    placing = options.given(device=device, dtype=dtype, compile=compile, offload=offload)
+    source = _source(record, {**networks, **placing})
     factor = record.get("interpolate", 1) if interpolate is None else interpolate
     if not 1 <= factor <= MAX_FACTOR:
         raise InputError(f"--interpolate must be a whole number from 1 to {MAX_FACTOR}, got {factor}")
@@ -219,7 +222,8 @@ def _load(
         if source.threads is not None:
             torch.set_num_threads(source.threads)
         networks = (source.motion, source.tokenizer, source.loras, source.motion_norm)
-        pipe = load(source.model, source.device, source.dtype, *networks, offload=source.offload)
+        compile, offload = source.compile, source.offload
+        pipe = load(source.model, source.device, source.dtype, *networks, compile=compile, offload=offload)
         for note in pipe.components.notes:
             reporter.note(note)
         if source.weights_sha256 not in (None, pipe.weights_sha256):

@@ -82,6 +82,10 @@ From = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [default: auto]")]
 Dtype = Annotated[str | None, typer.Option(help="auto, fp32, fp16, bf16. [default: auto]")]
+Compile = Annotated[
+    bool | None,
+    typer.Option("--compile/--no-compile", help="Let torch compile the network: minutes at first, then faster steps."),
+]
 Offload = Annotated[
     str | None,
     typer.Option(

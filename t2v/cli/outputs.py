@@ -14,6 +14,7 @@ from t2v.errors import InputError
 DEFAULT_FOLDER = Path("outputs")
 _RECORD_TYPES = {"file": str, "prompt": str, "seed": int, "settings": dict, "model": str, "device": str, "dtype": str}
 _OPTIONAL_TYPES = {
+    "compile": bool,
     "interpolate": int,
     "motion": str | None,
     "motion_norm": str,

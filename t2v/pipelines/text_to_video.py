@@ -56,6 +56,7 @@ def load(
     tokenizer: str | None = None,
     loras: Sequence[str] = (),
     motion_norm: str = "clip",
+    compile: bool = False,
     **memory: Unpack[MemoryOptions],
 ) -> "TextToVideoPipeline":
     """Load a text-to-video model.
@@ -71,6 +72,8 @@ def load(
         loras: LoRA files, each with its weight as in "style.safetensors:0.8"; they are merged into the weights.
         motion_norm: statistics of the GroupNorm in AnimateDiff modules: clip, over all frames as in diffusers, or
             frame, each frame's own as in AnimateDiff's code.
+        compile: let torch compile the U-Net; on a GPU each step is then one CUDA graph. The first video of a size takes
+            minutes longer. Not with `offload`.
         memory: `offload`, see `Placement`; `max_vram`, which makes `plan_memory` pick it, and the new `pipe.defaults`,
             for a video of the model's default size.
 
@@ -86,6 +89,14 @@ def load(
     components = load_components(name, motion, resolve_dtype(dtype, on), placement.load_device, *networks)
     pipe = TextToVideoPipeline(components, placement)
     pipe.defaults = replace(pipe.defaults, **(plan.options if plan is not None else {}))
+    if compile:
+        from t2v.pipelines.compilation import compiled  # torch's compiler takes long to import
+
+        if placement.offload != "none":
+            raise InputError(
+                f"--compile keeps the weights on the device, but offload is {placement.offload}: leave one out"
+            )
+        pipe.network = compiled(pipe.unet)
     return pipe
 
 
@@ -125,6 +136,7 @@ class TextToVideoPipeline:
             )
         self.components = components
         self.unet = components.unet.eval().requires_grad_(False)
+        self.network: Callable[..., Tensor] = self.unet  # as it is called: possibly compiled
         self.autoencoder = components.autoencoder.eval().requires_grad_(False)
         self.text_encoder = components.text_encoder.eval().requires_grad_(False)
         self.schedule = NoiseSchedule.from_config(components.scheduler)
@@ -249,7 +261,7 @@ class TextToVideoPipeline:
 
         def network(x: Tensor, timestep: Tensor, embeds: Tensor, /) -> Tensor:
             self.placement.bring(self.unet)
-            return self.unet(x.to(self.dtype), timestep, embeds, fps=settings.fps)
+            return self.network(x.to(self.dtype), timestep, embeds, fps=settings.fps)
 
         at_once = settings.frames_at_once
         windows = in_windows(network, at_once, min(settings.context_overlap, at_once - 1))
@@ -305,6 +317,7 @@ class TextToVideoPipeline:
             "weights_sha256": self.weights_sha256,
             "device": str(self.device),
             "dtype": dtype_name(self.dtype),
+            "compile": self.network is not self.unet,
             "offload": self.placement.offload,
             "threads": torch.get_num_threads(),
         }
