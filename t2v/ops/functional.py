@@ -214,7 +214,7 @@ def _attention_in_portions(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, li
     """Fused attention over (B, heads, N, D), in portions of at most `limit` of the batch and of the heads."""
     for axis in (0, 1):
         if q.shape[axis] > limit:
-            portions = zip(*(x.split(limit, axis) for x in (q, k, v)), strict=True)
+            portions = zip(q.split(limit, axis), k.split(limit, axis), v.split(limit, axis), strict=True)
             return torch.cat([_attention_in_portions(*portion, limit) for portion in portions], axis)
     return F.scaled_dot_product_attention(q, k, v)
 
