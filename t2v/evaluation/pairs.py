@@ -1,0 +1,164 @@
+"""Made videos against the true ones, frame by frame: interpolation, reconstruction."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from t2v.data.sources import Skipped, find_sources
+from t2v.data.video_io import VideoInfo, VideoPath, VideoReader
+from t2v.errors import InputError
+from t2v.evaluation.frame_metrics import Frames, flow_error, psnr, sharpness, ssim
+from t2v.evaluation.intervals import mean_figure
+from t2v.evaluation.networks.lpips import LPIPS, MIN_SIZE
+from t2v.evaluation.result import Protocol, Result
+from t2v.evaluation.temporal_metrics import warping_error
+from t2v.evaluation.weights import WeightsFile, find_weights
+
+_SSIM_SIZE = 11  # pixels of its window
+_SETTINGS: Mapping[str, dict[str, Any]] = {
+    "PSNR": {"mean of": "frames, each at most 60 dB"},
+    "SSIM": {"window": "Gaussian, 11 pixels, without the edges"},
+    "sharpness ratio": {},
+    "tOF": {"flow": "Farneback"},
+    "warping error": {"flow": "Farneback, of the true video"},
+}
+_LPIPS = "LPIPS (alex)"
+
+
+@dataclass(frozen=True)
+class PairedMetrics:
+    """What is measured of each pair.
+
+    Attributes:
+        skip_ends: leave first and last frame out of the measures of pictures, as they were given to the method.
+        lpips: the files of its two parts, and the distance made of them.
+    """
+
+    skip_ends: bool = False
+    lpips: tuple[WeightsFile, WeightsFile, LPIPS] | None = None
+
+    def __call__(self, made: Frames, truth: Frames) -> dict[str, float]:
+        """Figures of one video, uint8 (F, H, W, 3) both; NaN where OpenCV is missing."""
+        inner = slice(1, -1) if self.skip_ends else slice(None)
+        pictures, true = made[inner], truth[inner]
+        found = {
+            "PSNR": psnr(pictures, true),
+            "SSIM": ssim(pictures, true),
+            "sharpness ratio": sharpness(pictures) / max(sharpness(true), 1e-9),
+            "tOF": flow_error(made, truth),
+            "warping error": warping_error(made, truth),
+        }
+        if self.lpips is not None:
+            distances = self.lpips[2](*(torch.from_numpy(np.ascontiguousarray(x)) for x in (pictures, true)))
+            found[_LPIPS] = float(distances.mean())
+        return found
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Of each metric, for the protocol."""
+        if self.lpips is None:
+            return dict(_SETTINGS)
+        trunk, linear, _ = self.lpips
+        return {**_SETTINGS, _LPIPS: {"trunk": trunk.record, "linear": linear.record}}
+
+
+def find_lpips(
+    weights: Path, allow_unpublished: bool, device: torch.device
+) -> tuple[WeightsFile, WeightsFile, LPIPS] | None:
+    """LPIPS of the weights in the user's folder; None where one of its two files is missing."""
+    trunk, linear = (find_weights(weights, name, allow_unpublished) for name in ("alexnet", "lpips_alex"))
+    if trunk is None or linear is None:
+        return None
+    return trunk, linear, LPIPS(trunk.tensors(device), linear.tensors(device))
+
+
+def evaluate_pairs(
+    made: Path,
+    truth: Path,
+    metrics: PairedMetrics,
+    seed: int = 0,
+    on_pair: Callable[[int, int], None] = lambda done, total: None,
+) -> Result:
+    """Measure every video below `made` against that of the same name, but for its extension, below `truth`.
+
+    Raises:
+        InputError: a video is broken, has no true one, or has another number or size of frames.
+    """
+    pairs = _matched(made, truth)
+    lines: list[dict[str, Any]] = []
+    infos: list[tuple[VideoInfo, VideoInfo]] = []
+    pixels = hashlib.sha256()
+    for name, own_path, true_path in pairs:
+        (own, own_info), (true, true_info) = _read(own_path), _read(true_path)
+        _check(name, own, true, metrics)
+        lines.append({"video": name, **metrics(own, true)})
+        infos.append((own_info, true_info))
+        pixels.update(np.ascontiguousarray(true).tobytes())
+        on_pair(len(lines), len(pairs))
+    figures = {name: mean_figure(np.array([line[name] for line in lines]), seed) for name in metrics.settings}
+    figures = {name: figure for name, figure in figures.items() if figure.n}
+    protocol = Protocol(
+        num_videos=len(lines),
+        num_frames=_common(own.num_frames for own, _ in infos),
+        frame_stride=1,
+        fps=_common(round(float(true.fps), 3) for _, true in infos),
+        size=_common((own.height, own.width) for own, _ in infos),
+        codec={
+            key: ", ".join(sorted({pair[i].codec for pair in infos})) for i, key in enumerate(("videos", "reference"))
+        },
+        reference={"num_videos": len(lines), "pixels_sha256": pixels.hexdigest()},
+        seeds={"resampling": seed},
+        settings={"ends": "left out of PSNR, SSIM, LPIPS and sharpness" if metrics.skip_ends else "measured"},
+        metrics={name: metrics.settings[name] for name in figures},
+    )
+    finite = [{key: None if value != value else value for key, value in line.items()} for line in lines]
+    return Result(protocol, figures, {"videos": str(made), "truth": str(truth)}, {"videos": finite})
+
+
+def _matched(made: Path, truth: Path) -> list[tuple[str, VideoPath, VideoPath]]:
+    own, true = _by_name(made), _by_name(truth)
+    if missing := [name for name in own if name not in true]:
+        raise InputError(f"{truth} has no video {missing[0]}, which {made} has: name both alike")
+    return [(name, path, true[name]) for name, path in own.items()]
+
+
+def _by_name(root: Path) -> dict[str, VideoPath]:
+    found: dict[str, VideoPath] = {}
+    for source in find_sources(root):
+        if isinstance(source, Skipped):
+            raise InputError(source.reason)
+        inside = source.path.relative_to(root) if isinstance(source.path, Path) else Path(source.path.name)
+        found[str(inside.with_suffix("") if inside.suffix else inside)] = source.path
+    if not found:
+        raise InputError(f"no videos in {root}: check the path")
+    return found
+
+
+def _read(path: VideoPath) -> tuple[Frames, VideoInfo]:
+    with VideoReader(path) as reader:
+        return reader.frames(range(reader.num_frames)), reader.info
+
+
+def _check(name: str, own: Frames, true: Frames, metrics: PairedMetrics) -> None:
+    if own.shape != true.shape:
+        sizes = [f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}" for frames in (own, true)]
+        raise InputError(f"{name} has {sizes[0]}, the true one {sizes[1]}: they are compared frame by frame")
+    smallest = MIN_SIZE if metrics.lpips is not None else _SSIM_SIZE
+    if min(own.shape[1:3]) < smallest:
+        raise InputError(
+            f"{name} is {own.shape[2]}x{own.shape[1]}, smaller than the {smallest} pixels that are compared"
+        )
+    fewest = 3 if metrics.skip_ends else 2
+    if len(own) < fewest:
+        raise InputError(f"{name} has {len(own)} frames, {fewest} at least are compared")
+
+
+def _common(values: Any) -> Any:
+    """The one value that all have, or None."""
+    different = set(values)
+    return different.pop() if len(different) == 1 else None

@@ -1,0 +1,17 @@
+import json
+
+from tests.evaluation.moving_texture import write_videos, write_weights
+
+
+def test_pairs_with_and_without_weights(t2v_command, tmp_path):
+    write_weights(tmp_path / "weights")
+    write_videos(tmp_path / "truth", 0, 2, records=False)
+    write_videos(tmp_path / "made", 0, 2, lambda frames, _: frames // 2)
+    done = t2v_command("evaluate", "pairs", "made", "truth", "-o", "a.json")
+    assert done.code == 0 and done.out.startswith("PSNR") and "left out: LPIPS" in done.err
+    options = ("--weights", "weights", "--unpublished-weights", "--skip-ends", "--quiet")
+    done = t2v_command("evaluate", "pairs", "made", "truth", "-o", "b.json", *options)
+    assert (done.code, done.err) == (0, "") and done.out.splitlines()[-1] == "b.json"
+    assert "LPIPS (alex)" in json.loads((tmp_path / "b.json").read_text())["metrics"]
+    done = t2v_command("evaluate", "compare", "a.json", "b.json")
+    assert done.code == 2 and "settings.ends" in done.err
