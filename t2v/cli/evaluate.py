@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2v.cli import evaluate_board, evaluate_pairs, evaluate_results, evaluate_videos, options
+from t2v.cli import evaluate_benchmarks, evaluate_board, evaluate_pairs, evaluate_results, evaluate_videos, options
 from t2v.cli.filling import FrameGuidance, Interpolation
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure what
 app.command()(evaluate_videos.videos)
 app.command()(evaluate_videos.images)
 app.command()(evaluate_pairs.pairs)
+app.command("zero-shot")(evaluate_benchmarks.zero_shot)
+app.command("export-vbench")(evaluate_benchmarks.export_vbench)
 app.command()(evaluate_videos.weights)
 app.command()(evaluate_results.compare)
 app.command("mini-board")(evaluate_board.mini_board)

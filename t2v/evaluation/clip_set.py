@@ -123,7 +123,7 @@ class ClipSet:
             )
 
     def _read(self, source: Source, index: int) -> MeasuredClip:
-        record = _generation_record(source)
+        record = generation_record(source)
         if self.are_pictures:
             assert isinstance(source.path, Path)
             frames, codec, fps = read_picture(source.path)[None], source.path.suffix.lower().removeprefix("."), None
@@ -166,7 +166,7 @@ def _bad(reason: str, on_bad: Callable[[str], None] | None) -> None:
     on_bad(reason)
 
 
-def _generation_record(source: Source) -> dict[str, Any]:
+def generation_record(source: Source) -> dict[str, Any]:
     """Prompt and seed from the `.json` that `t2v generate` writes beside a video."""
     path = source.path.with_suffix(".json") if isinstance(source.path, Path) else None
     if path is None or not path.is_file():

@@ -22,6 +22,8 @@ from t2v.evaluation.weights import TORCHSCRIPT, WeightsFile, find_weights
 from t2v.models.clip import ClipEmbedder
 
 Arrays = Mapping[str, NDArray[np.floating]]  # by name, the first axis is the videos
+I3D_NETWORKS = (TORCHSCRIPT, "i3d_pretrained_400")
+NETWORKS = (*I3D_NETWORKS, "inception", "clip")
 FRAME_IS = "frame IS (Inception-v3)"  # never to be set beside the IS of videos, whose classifier is C3D
 
 
@@ -143,8 +145,14 @@ class Families:
     left_out: Sequence[str] = field(default_factory=tuple)
 
 
-def find_families(weights: Path | None, allow_unpublished: bool, num_frames: int, device: torch.device) -> Families:
-    """Those that need no weights, and those whose weights lie in the user's folder.
+def find_families(
+    weights: Path | None,
+    allow_unpublished: bool,
+    num_frames: int,
+    device: torch.device,
+    networks: Sequence[str] = NETWORKS,
+) -> Families:
+    """Those that need no weights, and those of `networks` whose weights lie in the user's folder.
 
     Raises:
         InputError: weights that are not what their name says, see `find_weights`.
@@ -153,8 +161,8 @@ def find_families(weights: Path | None, allow_unpublished: bool, num_frames: int
     if weights is None:
         return Families(chosen, ("FVD, FID, frame IS and CLIPSIM: no --weights FOLDER",))
     left_out = []
-    for network in (TORCHSCRIPT, "i3d_pretrained_400", "inception", "clip"):
-        is_video = network in (TORCHSCRIPT, "i3d_pretrained_400")
+    for network in networks:
+        is_video = network in I3D_NETWORKS
         if is_video and num_frames < MIN_FRAMES:
             left_out.append(f"FVD ({network}): needs {MIN_FRAMES} frames")
             continue
