@@ -34,7 +34,7 @@ class _Source:
 
     model: str = "mini"
     motion: str | None = None
-    motion_norm: str = "clip"
+    motion_norm: str | None = None
     tokenizer: str | None = None
     loras: tuple[str, ...] = ()
     device: str = "auto"

@@ -41,7 +41,9 @@ Motion = Annotated[
 ]
 MotionNorm = Annotated[
     str | None,
-    typer.Option(help="AnimateDiff's GroupNorm over: clip (as diffusers) or frame (as AnimateDiff). [default: clip]"),
+    typer.Option(
+        help="AnimateDiff's GroupNorm over: clip (as diffusers) or frame (as AnimateDiff). [default: the file's]"
+    ),
 ]
 Lora = Annotated[
     list[str] | None,

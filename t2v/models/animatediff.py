@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from t2v.errors import InputError
-from t2v.models.animatediff_files import POSITIONS, read_animatediff, read_animatediff_config
+from t2v.models.animatediff_files import POSITIONS, read_animatediff, read_animatediff_config, save_adapter
 from t2v.models.base import check_state_dict
+from t2v.models.inflate import init_temporal
 from t2v.models.motion_module import AnimateDiffConfig, MotionModule
 from t2v.models.unet import VideoUNet, is_temporal
 from t2v.models.unet_blocks import Level
@@ -31,18 +32,64 @@ def animatediff_scheduler(scheduler: Mapping[str, Any]) -> dict[str, Any]:
     return {**scheduler, **SCHEDULER}
 
 
-def load_animatediff(unet: VideoUNet, path: str | Path, norm_over_frames: bool = True) -> AnimateDiffConfig:
+def new_animatediff(unet: VideoUNet, config: AnimateDiffConfig, generator: torch.Generator) -> AnimateDiffConfig:
+    """Add motion modules to an image U-Net, in place, for training; at first they change nothing.
+
+    Args:
+        config: shaped for the U-Net here; the modules are those of v3, one after every resnet but none in the middle.
+        generator: source of the random projections.
+
+    Raises:
+        InputError: the U-Net's widths cannot have 8 attention heads, which is what AnimateDiff files are read with.
+    """
+    own = unet.config
+    config = replace(
+        config,
+        block_out_channels=own.block_out_channels,
+        layers_per_block=own.layers_per_block,
+        norm_num_groups=own.norm_num_groups,  # 32 in Stable Diffusion; diffusers takes the U-Net's
+        max_length=max(AnimateDiffConfig.max_length, config.num_frames),
+    )
+    _check_fit(unet, config, "an AnimateDiff module")
+    with torch.random.fork_rng(devices=[]):  # constructors draw from the global source; the draws are replaced below
+        add_motion_modules(unet, config)
+    init_temporal(unet, generator)
+    return config
+
+
+def save_animatediff(
+    unet: VideoUNet, folder: str | Path, metadata: Mapping[str, Any] | None = None, dtype: torch.dtype | None = None
+) -> None:
+    """Write the motion modules of a U-Net as a MotionAdapter folder.
+
+    Args:
+        metadata: JSON values to keep in the header of its file, such as the scheduler it was trained with.
+        dtype: storage type; None keeps the network's.
+    """
+    config = unet.motion
+    assert isinstance(config, AnimateDiffConfig), "other motion is written by save_motion"
+    weights = {
+        name.replace(".temporal_attentions.", ".motion_modules."): tensor
+        for name, tensor in unet.state_dict().items()
+        if is_temporal(name)
+    }
+    save_adapter(folder, config, weights, dict(metadata or {}), dtype)
+
+
+def load_animatediff(unet: VideoUNet, path: str | Path, norm_over_frames: bool | None = None) -> AnimateDiffConfig:
     """Put motion modules into an image U-Net, in place.
 
     Args:
         path: MotionAdapter folder, or a file of either layout.
-        norm_over_frames: see `MotionModule`.
+        norm_over_frames: see `MotionModule`; None: as the modules were trained where the file says it, else True.
 
     Raises:
         InputError: they do not fit (which is said), or another kind of module; nothing is changed.
     """
     assert unet.motion is None, "the network has its temporal modules already"
-    config = replace(read_animatediff_config(path), norm_over_frames=norm_over_frames)
+    config = read_animatediff_config(path)
+    if norm_over_frames is not None:
+        config = replace(config, norm_over_frames=norm_over_frames)
     _check_fit(unet, config, path)
     weights = {
         name.replace(".motion_modules.", ".temporal_attentions."): tensor.float()
@@ -62,6 +109,8 @@ def load_animatediff(unet: VideoUNet, path: str | Path, norm_over_frames: bool =
 
 def _check_fit(unet: VideoUNet, config: AnimateDiffConfig, path: str | Path) -> None:
     own = unet.config
+    if len(config.block_out_channels) == 3 != len(own.block_out_channels):
+        raise InputError(f"{path} is an AnimateDiff module for SDXL, of 3 levels: use one for Stable Diffusion 1")
     pairs = (
         ("level widths", own.block_out_channels, config.block_out_channels),
         ("layers per level", own.layers_per_block, config.layers_per_block),

@@ -1,18 +1,21 @@
 """Files of AnimateDiff motion modules: v1 to v3 and AnimateLCM, in the original layout and as diffusers' MotionAdapter.
 
 The original layout is one file, a MotionAdapter a folder. Both hold the sinusoids of the frame positions: they are
-checked, and kept in conversions.
+checked, and kept in conversions. What neither layout has a place for (trained length and rate, which norm) is JSON in
+the header of files written here; other programs do not look there.
 """
 
+import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
 from t2v.errors import InputError
-from t2v.models.base import load_config, load_header, load_state_dict, save_model, save_state_dict
+from t2v.models.base import load_config, load_header, load_state_dict, save_model, save_state_dict, weight_files
 from t2v.models.motion_module import AnimateDiffConfig, frame_positions
 
 Value = TypeVar("Value")
@@ -23,6 +26,9 @@ MODULE = re.compile(
 BLOCK = re.compile(r"transformer_blocks\.(\d+)\.(.+)")
 ORIGINAL_POSITIONS = re.compile(r"attention_blocks\.\d+\.pos_encoder\.pe")
 POSITIONS = "pos_embed.pe"
+LORA_LAYER = re.compile(r"\.(to_q|to_k|to_v|to_out)(?:\.0)?\.lora_(A|B)\.weight$")
+METADATA = "t2v_motion"  # in the header
+FACTS = ("version", "num_frames", "fps", "shared_noise", "num_attention_heads", "norm_num_groups", "norm_over_frames")
 ORIGINAL_INNER = {
     "attention_blocks.0": "attn1",
     "attention_blocks.1": "attn2",
@@ -50,10 +56,32 @@ def is_animatediff(path: str | Path) -> bool:
 
 
 def read_animatediff_config(path: str | Path) -> AnimateDiffConfig:
-    """What modules a MotionAdapter folder or a file holds, from its config or header alone."""
+    """What modules a MotionAdapter folder or a file holds, from its config and header alone."""
     if Path(path).is_dir():
-        return _adapter_config(load_config(path), path)
-    return _file_config(load_header(path).shapes, path)
+        config = _adapter_config(load_config(path), path)
+    else:
+        config = _file_config(load_header(path).shapes, path)
+    return _with_facts(config, read_facts(path), path)
+
+
+def read_facts(path: str | Path) -> dict[str, Any]:
+    """What a folder or file that was written here says of its modules beyond its layout; empty for all others."""
+    return _facts(load_header(weight_files(path)[0]).metadata, path)
+
+
+def _facts(metadata: Mapping[str, str], path: str | Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(metadata.get(METADATA, "{}")))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: {METADATA} in its header is broken: export it again") from error
+
+
+def _with_facts(config: AnimateDiffConfig, facts: Mapping[str, Any], path: str | Path) -> AnimateDiffConfig:
+    known = {name: facts[name] for name in FACTS if name in facts}
+    for name, value in known.items():
+        if type(value) is not type(getattr(AnimateDiffConfig, name)) or (type(value) is int and value < 1):
+            raise InputError(f"{path}: {name} in its header is {value!r}: export it again")
+    return replace(config, **known)
 
 
 def _adapter_config(config: Mapping[str, Any], path: str | Path) -> AnimateDiffConfig:
@@ -84,8 +112,6 @@ def _file_config(shapes: Mapping[str, tuple[int, ...]], path: str | Path) -> Ani
         widths.append(shape[0])
     if not widths:
         raise InputError(f"{path} has no down_blocks.0.motion_modules.0.norm.weight: the file is broken")
-    if len(widths) == 3:
-        raise InputError(f"{path} is an AnimateDiff module for SDXL, of 3 levels: use one for Stable Diffusion 1")
     tables = [shape[1] for name, shape in shapes.items() if name.endswith(POSITIONS) and len(shape) == 3]
     first = [match for name in shapes if (match := MODULE.fullmatch(name)) and match[1] == "down_blocks.0"]
     blocks = {block[1] for match in first if (block := BLOCK.fullmatch(match[3]))}
@@ -173,19 +199,57 @@ def to_original(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return renamed
 
 
-def write_adapter(weights: Mapping[str, torch.Tensor], folder: str | Path, path: str | Path) -> None:
-    """Write a folder that diffusers opens as MotionAdapter, from the weights of the file `path`."""
-    config = _file_config({name: tuple(tensor.shape) for name, tensor in weights.items()}, path)
-    adapter = to_adapter(weights, path)
-    for name, tensor in list(adapter.items()):
+def to_original_lora(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A motion LoRA by the names that AnimateDiff's own have, from peft's: `unet.MODULE.lora_A.weight`."""
+    renamed = to_original({name.removeprefix("unet."): tensor for name, tensor in weights.items()})
+    return {LORA_LAYER.sub(_original_lora_layer, name): tensor for name, tensor in renamed.items()}
+
+
+def _original_lora_layer(match: re.Match[str]) -> str:
+    return f".processor.{match[1]}_lora.{'down' if match[2] == 'A' else 'up'}.weight"
+
+
+def save_adapter(
+    folder: str | Path,
+    config: AnimateDiffConfig,
+    weights: Mapping[str, torch.Tensor],
+    facts: Mapping[str, Any],
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a folder that diffusers opens as MotionAdapter.
+
+    Args:
+        weights: by the names of MotionAdapter; tables of positions that are not there are added.
+        facts: what else the header is to say, of the file's own kind or the caller's.
+        dtype: storage type; None keeps that of each tensor.
+    """
+    tensors = dict(weights)
+    for name, tensor in weights.items():
         table_name = name.removesuffix("norm1.weight") + POSITIONS
-        if name.endswith(".norm1.weight") and table_name not in adapter:  # AnimateLCM files leave the tables out
+        if name.endswith(".norm1.weight") and table_name not in tensors:  # AnimateLCM files leave the tables out
             table = frame_positions(torch.arange(config.max_length), len(tensor))
-            adapter[table_name] = table[None].to(tensor.dtype)
-    save_model(folder, config.to_adapter(), adapter)
+            tensors[table_name] = table[None].to(tensor.dtype)
+    written = _adapter_config(config.to_adapter(), folder)
+    save_model(folder, config.to_adapter(), tensors, dtype=dtype, metadata=_metadata(config, written, facts))
+
+
+def _metadata(config: AnimateDiffConfig, written: AnimateDiffConfig, facts: Mapping[str, Any]) -> dict[str, str]:
+    """The header of a file from whose layout alone `written` would be read."""
+    known = {**facts, **({name: getattr(config, name) for name in FACTS} if config != written else {})}
+    return {METADATA: json.dumps(known)} if known else {}
+
+
+def write_adapter(
+    weights: Mapping[str, torch.Tensor], folder: str | Path, path: str | Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a folder that diffusers opens as MotionAdapter, from the weights and header of the file `path`."""
+    facts = _facts(metadata or {}, path)
+    config = _file_config({name: tuple(tensor.shape) for name, tensor in weights.items()}, path)
+    save_adapter(folder, _with_facts(config, facts, path), to_adapter(weights, path), facts)
 
 
 def write_original(folder: str | Path, path: str | Path) -> None:
     """Write one file in the original layout from a MotionAdapter folder."""
-    read_animatediff_config(folder)
-    save_state_dict(path, to_original(read_animatediff(folder)))
+    config, weights = read_animatediff_config(folder), to_original(read_animatediff(folder))
+    written = _file_config({name: tuple(tensor.shape) for name, tensor in weights.items()}, path)
+    save_state_dict(path, weights, metadata=_metadata(config, written, read_facts(folder)))

@@ -29,7 +29,7 @@ def detect(names: Iterable[str]) -> Kind:
     """The kind of a file with tensors of these names."""
     names = set(names)
     if any(mark in name for name in names for mark in LORA_MARKS):
-        return "motion LoRA" if any("motion_modules." in name for name in names) else "LoRA"
+        return "motion LoRA" if any("motion_modules." in name or ".temporal_" in name for name in names) else "LoRA"
     if any("motion_modules." in name for name in names):
         return "AnimateDiff"
     if any(name.startswith(("temporal_", "fps_embedding.")) or ".temporal_" in name for name in names):

@@ -20,10 +20,10 @@ from t2v.models.autoencoder import AutoencoderKL
 from t2v.models.base import DIFFUSERS_STEM, PICKLE_REFUSED, PICKLE_SUFFIXES, save_json, weight_files
 from t2v.models.checkpoint import STEMS, model_index, read_folder
 from t2v.models.distilled import Distilled, find_distilled
-from t2v.models.inflate import save_motion
 from t2v.models.lora_file import parse_lora, read_lora
 from t2v.models.modelscope import is_modelscope, load_modelscope, refuse_motion
-from t2v.models.motion import read_motion, use_motion
+from t2v.models.motion import motion_norm as norm_of
+from t2v.models.motion import read_motion, use_motion, write_motion
 from t2v.models.single_file import check_single_file, read_single_file
 from t2v.models.text_encoder import EOS_TOKEN, TextEncoder, load_tokenizer
 from t2v.models.unet import VideoUNet
@@ -196,7 +196,7 @@ def load_components(
     device: str | torch.device = "cpu",
     tokenizer: str | None = None,
     loras: Sequence[str] = (),
-    motion_norm: str = "clip",
+    motion_norm: str | None = None,
 ) -> Components:
     """Load a whole model.
 
@@ -246,7 +246,7 @@ def load_components(
         text_encoder=text_encoder.to(device, dtype),
         scheduler=checkpoint.scheduler if source is None else source.scheduler(checkpoint.scheduler),
         motion_path=None if motion is None else _absolute(motion),
-        motion_norm=motion_norm,
+        motion_norm=norm_of(unet),
         tokenizer_path=None if tokenizer is None else _absolute(tokenizer),
         motion_scheduler=None if source is None else source.trained_scheduler,
         loras=tuple(_absolute_lora(lora) for lora in loras),
@@ -329,7 +329,7 @@ def save_model_folder(
     autoencoder.save_pretrained(folder / "vae", dtype)
     unet.save_pretrained(folder / "unet", dtype)
     if unet.motion is not None:
-        save_motion(unet, folder / "motion", {"scheduler": dict(scheduler_config)}, dtype)
+        write_motion(unet, folder / "motion", {"scheduler": dict(scheduler_config)}, dtype)
     (folder / "scheduler").mkdir(exist_ok=True)
     save_json(folder / "scheduler" / "scheduler_config.json", scheduler_config)
     if vocabulary is not None:

@@ -17,11 +17,13 @@ from t2v.nn.init import init_parameters
 
 __all__ = [
     "inflate",
+    "init_temporal",
     "is_temporal",
     "load_motion",
     "load_motion_config",
     "save_motion",
     "spatial_hash",
+    "temporal_hash",
     "temporal_parameters",
 ]
 
@@ -37,11 +39,15 @@ def inflate(unet: VideoUNet, motion: MotionConfig, generator: torch.Generator | 
         raise InputError("the U-Net is inflated already: start from its image part")
     with torch.random.fork_rng(devices=[]):  # constructors draw from the global source; the draws are replaced below
         unet.add_temporal(motion)
-    generator = generator or torch.Generator().manual_seed(0)
+    init_temporal(unet, generator or torch.Generator().manual_seed(0))
+    return unet
+
+
+def init_temporal(unet: VideoUNet, generator: torch.Generator) -> None:
+    """Draw the projections of the temporal modules anew; those that are zero, to the output, stay so."""
     for name, module in unet.named_modules():
         if isinstance(module, nn.Linear) and is_temporal(name):
             init_parameters(module, generator)
-    return unet
 
 
 def temporal_parameters(unet: VideoUNet) -> dict[str, nn.Parameter]:
@@ -51,9 +57,18 @@ def temporal_parameters(unet: VideoUNet) -> dict[str, nn.Parameter]:
 
 def spatial_hash(unet: VideoUNet) -> str:
     """SHA-256, in hexadecimal, over the names and values of all spatial parameters; LoRA leaves it as it is."""
+    return _hash({name: value for name, value in unet.named_parameters() if not is_temporal(name)})
+
+
+def temporal_hash(unet: VideoUNet) -> str:
+    """The same of the motion part."""
+    return _hash(temporal_parameters(unet))
+
+
+def _hash(parameters: dict[str, nn.Parameter]) -> str:
     digest = hashlib.sha256()
-    spatial = {name: value for name, value in unet.named_parameters() if not (is_temporal(name) or is_lora(name))}
-    for name, parameter in sorted((name.replace(".base_layer.", "."), value) for name, value in spatial.items()):
+    own = {name.replace(".base_layer.", "."): value for name, value in parameters.items() if not is_lora(name)}
+    for name, parameter in sorted(own.items()):
         digest.update(name.encode())
         digest.update(parameter.detach().cpu().float().numpy().tobytes())
     return digest.hexdigest()

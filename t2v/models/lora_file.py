@@ -136,7 +136,7 @@ def _layers(unet: VideoUNet, text_encoder: TextEncoder | None) -> dict[str, nn.M
     for name, module in unet.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             for alias in (rename_module(name, ldm), name):
-                found[f"unet_{alias.replace('.', '_')}"] = module
+                found[TO_OUT.sub("_to_out_0", f"unet_{alias.replace('.', '_')}")] = module
     for name, module in text_encoder.model.named_modules() if text_encoder is not None else ():
         if isinstance(module, nn.Linear):
             found[f"te_{name.removeprefix('text_model.').replace('.', '_')}"] = module

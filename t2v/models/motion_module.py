@@ -1,6 +1,7 @@
 """The temporal transformer of AnimateDiff (arXiv 2307.04725): attention over the frames of each pixel.
 
-The names of its parameters are those of diffusers' MotionAdapter.
+At first it changes nothing (zero output projection), which is how AnimateDiff's training starts. The names of its
+parameters are those of diffusers' MotionAdapter.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from t2v.ops import add, temporal_attention, to_images, to_tokens
 
 @dataclass(frozen=True)
 class AnimateDiffConfig(MotionConfig):
-    """The motion modules of a file. They were trained on 16 frames, whatever the length of their table of positions.
+    """The motion modules of a file. Where it does not say so, they were trained on 16 frames, whatever the length of
+    their table of positions.
 
     As with all motion here, a single frame skips them; diffusers runs them on it, too.
     """
@@ -28,6 +30,7 @@ class AnimateDiffConfig(MotionConfig):
     num_attention_heads: int | None = 8
     attention_in_all_levels: bool = True
     temporal_conv: bool = False
+    fps_conditioning: bool = False
     version: str = "v3"
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
     layers_per_block: int = 2
@@ -122,6 +125,8 @@ class MotionModule(Chunked, nn.Module):
         self.proj_in = nn.Linear(channels, inner)
         self.transformer_blocks = nn.ModuleList(FrameTransformerBlock(inner, num_heads) for _ in range(num_layers))
         self.proj_out = nn.Linear(inner, channels)
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(self.proj_out.bias)
 
     def forward(self, x: torch.Tensor, num_frames: int, positions: torch.Tensor | None = None) -> torch.Tensor:
         """x: (B*F, C, H, W), channels_last; positions: (B, F), None for 0 .. F-1 -> the same as x."""

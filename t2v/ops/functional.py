@@ -234,12 +234,14 @@ def group_norm(
     Statistics over all frames of a video: pass its view (B, C, F*H, W).
 
     The CPU's kernel keeps the layout, but for narrow groups in half precision and small feature maps it is two to three
-    times slower than on contiguous copies, its backward up to 25 times. torch's CUDA kernel answers in another layout.
+    times slower than on contiguous copies, its backward up to 25 times. For images that need no gradient, under weights
+    that do, its backward crashes the process (torch 2.13). torch's CUDA kernel answers in another layout.
     """
     if runs_triton(images):
         return library.group_norm(images, num_groups, weight, bias, eps, False, None)[0]
-    narrow = images.shape[1] < NARROW_GROUP * num_groups
-    if narrow and images.device.type == "cpu" and images.dtype.itemsize == 2:
+    narrow = images.shape[1] < NARROW_GROUP * num_groups and images.dtype.itemsize == 2
+    crashes = torch.is_grad_enabled() and weight.requires_grad and not images.requires_grad
+    if images.device.type == "cpu" and (narrow or crashes):
         images = images.contiguous()
     x = F.group_norm(images, num_groups, weight, bias, eps)
     return x.contiguous(memory_format=torch.channels_last)

@@ -167,7 +167,8 @@ def default_settings(
     if motion is not None:
         options |= {"num_frames": motion.num_frames, "fps": motion.fps}
     if isinstance(motion, AnimateDiffConfig):
-        options |= {"context_frames": motion.num_frames}
+        overlap = min(GenerationSettings.context_overlap, motion.num_frames - 1)
+        options |= {"context_frames": motion.num_frames, "context_overlap": overlap}
         if motion.version == "LCM":
             options |= LCM
     file = path / GENERATION_CONFIG

@@ -55,7 +55,7 @@ def load(
     motion: str | None = None,
     tokenizer: str | None = None,
     loras: Sequence[str] = (),
-    motion_norm: str = "clip",
+    motion_norm: str | None = None,
     compile: bool = False,
     **memory: Unpack[MemoryOptions],
 ) -> "TextToVideoPipeline":
@@ -71,7 +71,8 @@ def load(
             None takes `tokenizer/` beside the file.
         loras: LoRA files, each with its weight as in "style.safetensors:0.8"; they are merged into the weights.
         motion_norm: statistics of the GroupNorm in AnimateDiff modules: clip, over all frames as in diffusers, or
-            frame, each frame's own as in AnimateDiff's code.
+            frame, each frame's own as in AnimateDiff's code; None: as they were trained where the file says it, else
+            clip.
         compile: let torch compile the U-Net; on a GPU each step is then one CUDA graph. The first video of a size takes
             minutes longer. Not with `offload`.
         memory: `offload`, see `Placement`; `max_vram`, which makes `plan_memory` pick it, and the new `pipe.defaults`,

@@ -210,15 +210,34 @@ class ImageModelSection(Section):
 
 
 class TemporalLayersSection(Section):
-    """Which temporal layers are added: both are the design of Make-A-Video, attention alone that of AnimateDiff."""
+    """Which temporal layers are added: convolution and attention are the design of Make-A-Video (layout t2v); those of
+    AnimateDiff's motion modules, attention alone, are what its family of tools loads (layout animatediff)."""
 
-    conv: bool = True
+    layout: Literal["t2v", "animatediff"] = "t2v"
+    conv: bool = True  # of t2v
     attention: bool = True
-    fps: bool = True  # the network is told the frame rate
+    fps: bool = True  # the network is told the frame rate; of t2v
+    norm: Literal["clip", "frame"] = "clip"  # of animatediff: GroupNorm over all frames as in diffusers, or each frame
+
+    @model_validator(mode="before")
+    @classmethod
+    def _animatediff_has_attention_alone(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("layout") == "animatediff":
+            return {"conv": False, "fps": False, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _layers_are_those_of_the_layout(self) -> Self:
+        if self.layout == "animatediff" and (self.conv or self.fps or not self.attention):
+            raise ValueError("layout animatediff is attention alone, without fps: leave conv, attention and fps out")
+        if self.layout == "t2v" and self.norm != "clip":
+            raise ValueError("norm is an option of layout animatediff: leave it out")
+        return self
 
 
 class LoraSection(Section):
-    """Low-rank adapters on the spatial layers, where `model.train` is lora."""
+    """Low-rank adapters: on the spatial layers where `model.train` is lora, on the attention over frames where it is
+    motion_lora."""
 
     rank: int = Field(default=16, ge=1)
     alpha: float = Field(default=16.0, gt=0)  # the update is scaled by alpha / rank
@@ -232,8 +251,10 @@ class TemporalModelSection(Section):
 
     base: str | None = None  # the text-to-image model folder; --model
     fps: float = Field(default=8.0, gt=0)  # frame rate that the model assumes when none is asked for
-    train: Literal["temporal", "lora", "full"] = "temporal"  # the temporal layers alone, with LoRA, or the whole U-Net
+    # the temporal layers alone, with LoRA on the spatial ones, the whole U-Net, or LoRA on the given motion's attention
+    train: Literal["temporal", "lora", "full", "motion_lora"] = "temporal"
     from_scratch: bool = False  # only the shape of the base's U-Net is taken, with train: full
+    motion: str | None = None  # of motion_lora: folder or file of the motion that it adapts; null: the base's
     lora: LoraSection = LoraSection()
     temporal: TemporalLayersSection = TemporalLayersSection()
     num_attention_heads: int | None = None  # of the temporal attention; null: that of the base's levels
@@ -244,6 +265,26 @@ class TemporalModelSection(Section):
     def _scratch_is_trained(self) -> Self:
         if self.from_scratch and self.train != "full":
             raise ValueError(f"from_scratch needs train: full, got {self.train}: the rest would stay untrained")
+        return self
+
+    @model_validator(mode="after")
+    def _motion_lora_adapts_what_is_there(self) -> Self:
+        if self.train != "motion_lora" and self.motion is not None:
+            raise ValueError("motion is what motion_lora adapts: to train a motion further, set init_from")
+        if self.train != "motion_lora":
+            return self
+        if self.temporal != TemporalLayersSection() or self.num_attention_heads or self.attention_in_all_levels:
+            raise ValueError("motion_lora adds no layers to model.motion: leave temporal and all of attention out")
+        if not set(self.lora.targets) <= {"to_q", "to_k", "to_v", "to_out.0"}:
+            raise ValueError("lora.targets of motion_lora are of to_q, to_k, to_v and to_out.0")
+        return self
+
+    @model_validator(mode="after")
+    def _animatediff_leaves_no_choice(self) -> Self:
+        if self.temporal.layout == "animatediff" and self.num_attention_heads not in (None, 8):
+            raise ValueError("num_attention_heads is 8 with temporal.layout animatediff: leave it out")
+        if self.temporal.layout == "animatediff" and self.attention_in_all_levels:
+            raise ValueError("temporal.layout animatediff is in all levels: leave attention_in_all_levels out")
         return self
 
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 
+from t2v.models.animatediff_files import is_animatediff
+from t2v.models.lora import LORA_FILE
 from t2v.training.config import TrainConfig
 from t2v.training.config_files import dump_config
 from t2v.training.run_folder import write_text
 
-PARTS = ("motion", "model", "interpolation")  # folders that a run exports
+PARTS = ("motion", "model", "interpolation", "motion_lora")  # folders that a run exports
 CARD = "README.md"
 
 _WHAT = {
@@ -95,7 +97,17 @@ def _use(folder: Path, config: TrainConfig) -> str:
     }
     if (folder / "model" / "motion").is_dir():
         commands["temporal"] = f't2v generate --model {folder / "model"} "..."'
-    return f"```sh\n{commands[config.stage]}\n```"
+    elif (folder / "motion_lora").is_dir():
+        motion = f" --motion {config.model.motion}" if config.model.motion else ""  # type: ignore[attr-defined]
+        lora = folder / "motion_lora" / LORA_FILE
+        commands["temporal"] = f't2v generate --model {_base(config)}{motion} --lora {lora} "..."'
+    text = f"```sh\n{commands[config.stage]}\n```"
+    if (folder / "motion").is_dir() and is_animatediff(folder / "motion"):
+        text += (
+            "\n\n`motion/` is what diffusers opens by `MotionAdapter.from_pretrained` (with linear betas); tools "
+            f"that take AnimateDiff's own files: `t2v convert {folder / 'motion'} NAME.safetensors`."
+        )
+    return text
 
 
 def _base(config: TrainConfig) -> str:

@@ -14,11 +14,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from t2v.models.motion_module import MotionModule
 from t2v.nn.resnet import ResnetBlock
 from t2v.nn.spatial_attention import SpatialTransformer
 from t2v.nn.temporal_attention import TemporalAttention
 
-_UNITS = (ResnetBlock, SpatialTransformer, TemporalAttention)  # gathered, used and let go together
+_UNITS = (ResnetBlock, SpatialTransformer, TemporalAttention, MotionModule)  # gathered, used and let go together
 
 
 def shard(network: nn.Module, device: torch.device, num_processes: int) -> None:

@@ -238,6 +238,14 @@ def test_geglu_matches_reference_and_leaves_its_input() -> None:
     assert torch.equal(x, randn(3, 5, 14))
 
 
+def test_group_norm_of_images_that_need_no_gradient() -> None:
+    images = torch.randn(2, 32, 4, 4).contiguous(memory_format=torch.channels_last)
+    weight, bias = torch.ones(32, requires_grad=True), torch.zeros(32, requires_grad=True)
+    functional.group_norm(images, 32, weight, bias, 1e-5).square().sum().backward()
+    expected = 2 * reference.group_norm(images, 32, weight.detach(), bias.detach(), 1e-5).square().sum((0, 2, 3))
+    torch.testing.assert_close(weight.grad, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_group_norm_silu_keeps_the_layout_and_the_input() -> None:
     x = images(4, 8, 3, 5)
     before = x.clone()

@@ -1,6 +1,6 @@
 """Stage 3: temporal layers on clips without captions; the image model is frozen (arXiv 2209.14792, section 3.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,30 +18,21 @@ from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
 from t2v.models.base import load_json
 from t2v.models.folder import find_model
-from t2v.models.inflate import inflate, load_motion
-from t2v.models.lora import LORA_FILE
+from t2v.models.motion import motion_scheduler
+from t2v.models.motion_module import AnimateDiffConfig
 from t2v.models.text_encoder import TextEncoder
-from t2v.models.unet import MotionConfig, VideoUNet, VideoUNetConfig
-from t2v.nn.init import init_parameters
 from t2v.training.config import TemporalTrainConfig
 from t2v.training.objectives.base import Batch, Context
 from t2v.training.objectives.clip_latents import ClipLatents
 from t2v.training.objectives.conditioning import CONDITIONINGS
 from t2v.training.objectives.denoising import PRECISIONS, WeightedLoss
 from t2v.training.objectives.trained_part import TRAINED_PARTS
+from t2v.training.objectives.video_network import video_network
 from t2v.training.randomness import integers, normal, sample_keys, uniform
 from t2v.training.sampler import Position
 from t2v.training.validation import label_pictures, picture_grid
 
 NUM_LEVELS = 5  # of the noise that validation tells apart
-
-
-def _untrained(config: VideoUNetConfig, seed: int) -> VideoUNet:
-    """An image U-Net of that shape that knows nothing."""
-    with torch.random.fork_rng(devices=[]):  # constructors draw from the global source; the draws are replaced below
-        unet = VideoUNet(config)
-    init_parameters(unet, torch.Generator().manual_seed(seed))
-    return unet
 
 
 def shuffle_frames(latents: Tensor, order: Tensor) -> Tensor:
@@ -59,44 +50,27 @@ class TemporalObjective:
             raise InputError("model.base is not set: give the text-to-image model by --model")
         self.base = find_model(config.model.base)
         scheduler = load_json(self.base / "scheduler" / "scheduler_config.json")
-        self.schedule = NoiseSchedule.from_config(scheduler)
-        self.loss_of = WeightedLoss(self.schedule, config.diffusion, context.device)
         self.autoencoder = AutoencoderKL.from_pretrained(self.base / "vae").to(context.device).requires_grad_(False)
-        self.network = self._network().to(context.device)
+        self.network = video_network(config, self.base).to(context.device)
+        assert self.network.motion is not None
+        self.schedule = NoiseSchedule.from_config(motion_scheduler(self.network.motion, scheduler))
+        self.loss_of = WeightedLoss(self.schedule, config.diffusion, context.device)
+        self.shared_noise = self.network.motion.shared_noise
+        self._note_layout(context.note)
         self.part = TRAINED_PARTS[config.model.train](self.network, self.base, config)
         precision = PRECISIONS[config.mixed_precision]
         self.clips = ClipLatents(self.base, self.autoencoder, config.data, config.seed, precision, context)
         self.dataset = self.clips.training
         self._read_text()
 
-    def _network(self) -> VideoUNet:
-        config = self.config
-        unet = VideoUNet.from_pretrained(self.base / "unet")
-        if config.model.from_scratch:
-            unet = _untrained(unet.config, config.seed)
-        motion = MotionConfig(
-            num_frames=config.data.num_frames,
-            fps=config.model.fps,
-            num_attention_heads=config.model.num_attention_heads,
-            attention_in_all_levels=config.model.attention_in_all_levels,
-            shared_noise=config.diffusion.shared_noise,
-            temporal_conv=config.model.temporal.conv,
-            temporal_attention=config.model.temporal.attention,
-            fps_conditioning=config.model.temporal.fps,
-        )
-        inflate(unet, motion, torch.Generator().manual_seed(config.seed))
-        if config.init_from is not None:
-            self._load_initial_motion(unet, find_model(config.init_from))
-            unet.motion = motion  # the length, rate and noise of this training
-        unet.gradient_checkpointing = config.model.gradient_checkpointing
-        return unet.train()
-
-    @staticmethod
-    def _load_initial_motion(unet: VideoUNet, folder: Path) -> None:
-        motion = folder / "motion" if (folder / "motion").is_dir() else folder
-        if (motion / LORA_FILE).is_file():
-            raise InputError(f"init_from: {motion} has a LoRA, which only its own run goes on with; use --resume there")
-        load_motion(unet, motion)
+    def _note_layout(self, note: Callable[[str], None]) -> None:
+        """What a person should know who trains for AnimateDiff's tools."""
+        if not isinstance(self.network.motion, AnimateDiffConfig):
+            return
+        note("AnimateDiff's schedule is used, as its tools do: linear betas from 0.00085 to 0.012, steps_offset 1")
+        low, high = self.config.data.fps_range
+        if low != high:
+            note(f"AnimateDiff's modules are not told frame rates: clips of {low:g} to {high:g} fps are learned as one")
 
     @torch.no_grad()
     def _read_text(self) -> None:
@@ -119,7 +93,7 @@ class TemporalObjective:
         return self.loss_of(output, latents, noise, timesteps).mean(), {"fps": batch["fps"].mean()}
 
     def _noise(self, keys: Tensor, shape: Sequence[int]) -> Tensor:
-        return share_noise(normal(keys, shape), self.config.diffusion.shared_noise)
+        return share_noise(normal(keys, shape), self.shared_noise)
 
     def end_step(self, figures: dict[str, Tensor], progress: float) -> None:
         """Nothing to steer."""
@@ -198,7 +172,7 @@ class TemporalObjective:
             index = torch.tensor([place], device=self.device)
             keys = sample_keys(settings.seed, torch.zeros_like(index), index, "validation")
             noise = normal(keys, (channels, self.config.data.num_frames, height, width))
-            noise = share_noise(noise, self.config.diffusion.shared_noise)
+            noise = share_noise(noise, self.shared_noise)
 
             def denoise(x: Tensor, timestep: Tensor, text: Tensor, /) -> Tensor:
                 return network(x, timestep, text, settings.fps)
@@ -210,6 +184,6 @@ class TemporalObjective:
         return np.stack(videos)
 
     def export(self, output_dir: Path) -> Path:
-        """Write motion/, or model/ where the whole U-Net was trained."""
+        """Write motion/, model/ where the whole U-Net was trained, or motion_lora/."""
         fps_range = list(self.config.data.fps_range)
         return self.part.export(output_dir, {"scheduler": self.schedule.to_config(), "fps_range": fps_range})

@@ -10,8 +10,9 @@ from torch import nn
 
 from t2v.models.autoencoder import AutoencoderKL
 from t2v.models.folder import save_model_folder
-from t2v.models.inflate import save_motion, spatial_hash, temporal_parameters
-from t2v.models.lora import LoraSettings, add_lora, lora_parameters, save_lora
+from t2v.models.inflate import spatial_hash, temporal_hash, temporal_parameters
+from t2v.models.lora import LoraSettings, add_lora, lora_parameters, save_lora, save_motion_lora
+from t2v.models.motion import write_motion
 from t2v.models.text_encoder import TextEncoder
 from t2v.models.unet import VideoUNet
 from t2v.training.config import TemporalTrainConfig
@@ -31,6 +32,9 @@ class TemporalPart:
     def _prepare(self) -> None:
         self._spatial_hash = spatial_hash(self.unet)
 
+    def _check_frozen(self) -> None:
+        assert spatial_hash(self.unet) == self._spatial_hash, "training changed spatial weights, which are frozen"
+
     def parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that learn, by name."""
         return temporal_parameters(self.unet)
@@ -41,8 +45,8 @@ class TemporalPart:
         Args:
             metadata: for the motion's config.json; `scheduler` in it is the base's.
         """
-        assert spatial_hash(self.unet) == self._spatial_hash, "training changed spatial weights, which are frozen"
-        save_motion(self.unet, output_dir / "motion", dict(metadata), self.dtype)
+        self._check_frozen()
+        write_motion(self.unet, output_dir / "motion", metadata, self.dtype)
         return output_dir / "motion"
 
 
@@ -51,9 +55,12 @@ class LoraPart(TemporalPart):
 
     def _prepare(self) -> None:
         super()._prepare()
+        self._add_lora(temporal=False)
+
+    def _add_lora(self, temporal: bool) -> None:
         section = self.config.model.lora
         self.settings = LoraSettings(section.rank, section.alpha, section.targets)
-        add_lora(self.unet, self.settings, torch.Generator().manual_seed(self.config.seed))
+        add_lora(self.unet, self.settings, torch.Generator().manual_seed(self.config.seed), temporal)
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return {**super().parameters(), **lora_parameters(self.unet)}
@@ -62,6 +69,29 @@ class LoraPart(TemporalPart):
         motion = super().export(output_dir, metadata)
         save_lora(self.unet, motion, self.settings, self.dtype)
         return motion
+
+
+class MotionLoraPart(LoraPart):
+    """`motion_lora`: low-rank adapters on the attention over frames, of a motion that stays as it is.
+
+    Writes motion_lora/.
+    """
+
+    def _prepare(self) -> None:
+        self._spatial_hash, self._temporal_hash = spatial_hash(self.unet), temporal_hash(self.unet)
+        self._add_lora(temporal=True)
+
+    def _check_frozen(self) -> None:
+        super()._check_frozen()
+        assert temporal_hash(self.unet) == self._temporal_hash, "training changed the motion, which is frozen"
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        return lora_parameters(self.unet)
+
+    def export(self, output_dir: Path, metadata: Mapping[str, Any]) -> Path:
+        self._check_frozen()
+        save_motion_lora(self.unet, output_dir / "motion_lora", self.settings, self.dtype)
+        return output_dir / "motion_lora"
 
 
 class WholePart(TemporalPart):
@@ -78,11 +108,16 @@ class WholePart(TemporalPart):
         autoencoder = AutoencoderKL.from_pretrained(self.base / "vae")
         text_encoder = TextEncoder.from_pretrained(self.base)
         save_model_folder(target, self.unet, autoencoder, text_encoder, metadata["scheduler"], self.dtype)
-        save_motion(self.unet, target / "motion", dict(metadata), self.dtype)
+        write_motion(self.unet, target / "motion", metadata, self.dtype)
         for name in ("vocabulary.json", "generation_config.json"):
             if (self.base / name).is_file():
                 shutil.copyfile(self.base / name, target / name)
         return target
 
 
-TRAINED_PARTS: dict[str, type[TemporalPart]] = {"temporal": TemporalPart, "lora": LoraPart, "full": WholePart}
+TRAINED_PARTS: dict[str, type[TemporalPart]] = {
+    "temporal": TemporalPart,
+    "lora": LoraPart,
+    "full": WholePart,
+    "motion_lora": MotionLoraPart,
+}
