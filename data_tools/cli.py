@@ -26,7 +26,11 @@ app.add_typer(world_app, name="world")
 
 @app.callback()
 def _root() -> None:
-    """Data for t2v: raw video to clips and a manifest, and the synthetic world."""
+    """Raw video to clean clips for training: probe, split, score, filter, cut, shards, report; or all at once: run.
+
+    Each step reads a manifest (Parquet) and writes one, with a row for every file seen. A run that was stopped goes on
+    where it was when started again. Also here: the synthetic world of the embedded model.
+    """
 
 
 @app.command()
@@ -34,7 +38,7 @@ def _root() -> None:
 def probe(
     source: Annotated[Path, typer.Argument(help="Folder of videos, or one file.")],
     output: Output = Path("manifest.parquet"),
-    decode: Annotated[bool, typer.Option("--decode", help="Decode every frame, to find all damage.")] = False,
+    decode: Annotated[bool, typer.Option("--decode", help="Decode every frame; a file with any damage fails.")] = False,
     *,
     options: "RunOptions",
 ) -> None:
@@ -96,7 +100,12 @@ def score(
     *,
     options: "RunOptions",
 ) -> None:
-    """Measure every clip: motion, stillness, light, sharpness, flicker, letterbox, text, near duplicates."""
+    """Measure every clip: motion, stillness, light, sharpness, flicker, letterbox, text, near duplicates.
+
+    Columns: score_motion, score_static, score_black, score_white, score_sharpness, score_flicker, score_letterbox,
+    score_text, score_duplicate with duplicate_of; where CLIP is named, score_clip (for captions) and score_aesthetic.
+    Nothing is decided here, see filter.
+    """
     from data_tools.extras import need_curate
     from data_tools.runner import read_rows, run_stage
 
@@ -107,32 +116,6 @@ def score(
     network = NetworkOptions(clip, aesthetic).below(Path.cwd())
     network.check()
     run_stage("score", Score(output.parent, network), read_rows(manifest, output), output, options, with_duplicates)
-    print(output)
-
-
-@app.command()
-@takes_run_options
-def cut(
-    manifest: Manifest,
-    output: Output = Path("clips/manifest.parquet"),
-    size: Annotated[
-        str | None, typer.Option(help="Short side in pixels, or WIDTHxHEIGHT to fill and crop. [default: the file's]")
-    ] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames per second. [default: the file's own frames]")] = None,
-    gop: Annotated[int, typer.Option(help="Frames between key frames, 1 to 16.")] = 16,
-    crf: Annotated[int, typer.Option(help="Quality: lower is better and larger.")] = 18,
-    sound: Annotated[bool, typer.Option("--sound", help="Keep the sound.")] = False,
-    *,
-    options: "RunOptions",
-) -> None:
-    """Write every clip that is kept as an mp4 of its own, from its first frame to its last, beside the new manifest."""
-    from data_tools.cut import Cut, CutOptions
-    from data_tools.runner import read_rows, run_stage
-
-    settings = CutOptions(size, fps, gop, crf, sound)
-    settings.check()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    run_stage("cut", Cut(output.parent, settings), read_rows(manifest, output), output, options)
     print(output)
 
 
@@ -157,6 +140,32 @@ def filter_(
     if not dry_run:
         write_manifest(rows, output)
         print(output)
+
+
+@app.command()
+@takes_run_options
+def cut(
+    manifest: Manifest,
+    output: Output = Path("clips/manifest.parquet"),
+    size: Annotated[
+        str | None, typer.Option(help="Short side in pixels, or WIDTHxHEIGHT to fill and crop; else the file's.")
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second; else the file's own frames.")] = None,
+    gop: Annotated[int, typer.Option(help="Frames between key frames, 1 to 16.")] = 16,
+    crf: Annotated[int, typer.Option(help="Quality: lower is better and larger.")] = 18,
+    sound: Annotated[bool, typer.Option("--sound", help="Keep the sound.")] = False,
+    *,
+    options: "RunOptions",
+) -> None:
+    """Write every clip that is kept as an mp4 of its own, from its first frame to its last, beside the new manifest."""
+    from data_tools.cut import Cut, CutOptions
+    from data_tools.runner import read_rows, run_stage
+
+    settings = CutOptions(size, fps, gop, crf, sound)
+    settings.check()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    run_stage("cut", Cut(output.parent, settings), read_rows(manifest, output), output, options)
+    print(output)
 
 
 @app.command()
@@ -206,7 +215,12 @@ def run(
     *,
     options: "RunOptions",
 ) -> None:
-    """All of it: probe, split, score, filter, cut, shards and report, decoding as little as possible."""
+    """All of it: probe, split, score, filter, cut, shards and report, decoding as little as possible.
+
+    The YAML holds source and output, and may hold min_seconds, max_seconds, cuts, filter, shots: {adaptive_threshold,
+    min_change, gradual}, network: {clip, aesthetic}, cut: {size, fps, gop, crf, sound}, shards: {max_clips,
+    max_megabytes} and report: {kept, per_reason, failures}. Paths are relative to it.
+    """
     from data_tools.extras import need_curate
 
     need_curate()

@@ -68,6 +68,8 @@ class Cut:
     def _written(self, row: ClipRow, reader: VideoReader, shown: tuple[int, int]) -> ClipRow:
         target = self.root / row.clip_id[:2] / f"{row.clip_id}.mp4"
         target.parent.mkdir(exist_ok=True)
+        for torn in target.parent.glob(f".{target.stem}-*"):  # a run that was killed left it
+            torn.unlink(missing_ok=True)
         source = self.root / row.path
         first, last = np.searchsorted(reader.timestamps, [row.start, row.end]).tolist()
         times = reader.timestamps[first:last] - row.start

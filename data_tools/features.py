@@ -9,7 +9,7 @@ import numpy as np
 from data_tools.shots import THUMBNAIL
 
 FRAME_COLUMNS = ("luma", "black", "white", "sharpness", "top", "bottom", "left", "right", "change", "flow", "text")
-_FLOW_SIZE = (128, 72)
+FLOW_SIZE = (128, 72)
 _BLACK, _WHITE = 24, 240  # grey levels
 _BAR_LEVEL, _BAR_DUST = 30, 0.02  # no more than this share of a row of a letterbox bar is brighter than that
 _TEXT_EVERY = 4  # frames between those that are searched for text
@@ -48,13 +48,13 @@ class FrameFeatures:
 
     def _motion(self, gray: np.ndarray) -> tuple[float, float]:
         """Mean change (share of the range) and mean optical flow (share of the width) since the last frame."""
-        small = cv2.resize(gray, _FLOW_SIZE, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(gray, FLOW_SIZE, interpolation=cv2.INTER_AREA)
         change = flow = 0.0
         if self._last_gray is not None and self._last_small is not None:
             change = cv2.norm(gray, self._last_gray, cv2.NORM_L1) / gray.size / 255
             if change > 0:
                 vectors = self._flow.calc(self._last_small, small, None)
-                flow = float(cv2.magnitude(vectors[..., 0], vectors[..., 1]).mean()) / _FLOW_SIZE[0]
+                flow = float(cv2.magnitude(vectors[..., 0], vectors[..., 1]).mean()) / FLOW_SIZE[0]
         self._last_gray, self._last_small = gray, small
         return change, flow
 

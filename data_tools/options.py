@@ -4,12 +4,9 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    pass
 
 Manifest = Annotated[Path, typer.Argument(help="Manifest (.parquet), or the folder that holds manifest.parquet.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Manifest to write (.parquet).")]
@@ -17,8 +14,8 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start again and re
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the results.")]
 
 
-def _running(type_: Any, help_text: str) -> Any:
-    return Annotated[type_, typer.Option(help=help_text, rich_help_panel="Running")]
+def _running(type_: Any, help_text: str, *names: str) -> Any:
+    return Annotated[type_, typer.Option(*names, help=help_text, rich_help_panel="Running")]
 
 
 _RUN_OPTIONS: dict[str, tuple[Any, Any]] = {
@@ -29,7 +26,7 @@ _RUN_OPTIONS: dict[str, tuple[Any, Any]] = {
     "rank": (_running(int, "In a job array: number of this job."), 0),
     "world_size": (_running(int, "In a job array: number of jobs; the last to finish writes the output."), 1),
     "address": (_running(str | None, "Of a Ray cluster; without it Ray starts on this machine."), None),
-    "retry_failed": (_running(bool, "Try files again that failed in an earlier run."), False),
+    "retry_failed": (_running(bool, "Try files again that failed in an earlier run.", "--retry-failed"), False),
     "overwrite": (Overwrite, False),
     "quiet": (Quiet, False),
 }

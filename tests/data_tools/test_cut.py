@@ -140,6 +140,18 @@ def test_the_same_clip_gives_the_same_bytes_and_keeps_its_origin(tmp_path):
     assert first.extra["shot_id"] == "005025" and (first.start, first.codec, first.rotation) == (0.0, "h264", 0)
 
 
+def test_what_a_killed_run_left_of_a_clip_is_removed(tmp_path, monkeypatch):
+    path = encode(tmp_path / "a.mp4", [counted(i) for i in range(30)])
+    with monkeypatch.context() as killed:
+        killed.setattr("pathlib.Path.unlink", lambda *_, **__: None)  # as kill -9: nothing tidies up
+        killed.setattr("os.replace", lambda *_: None)
+        with pytest.raises(InputError, match="No such file"):
+            _cut(path, (5, 25))
+    (torn,) = (tmp_path / "00").iterdir()
+    _cut(path, (5, 25))
+    assert [file.name for file in (tmp_path / "00").iterdir()] == ["005025.mp4"] and torn.name.startswith(".")
+
+
 def test_a_clip_that_cannot_be_decoded_fails_by_itself(tmp_path):
     path = encode(tmp_path / "a.mp4", [counted(i) for i in range(30)])
     rows = [*_clips(path, (5, 25)), ClipRow("late", "a.mp4", start=7.0, end=9.0)]

@@ -10,7 +10,7 @@ from data_tools.probe import Probe, bare_rows
 from data_tools.score import Score, clip_hash, clip_scores, with_duplicates
 from t2v.data.manifest import ClipRow
 from tests.data_tools.edits import HEIGHT, WIDTH, painted_shot
-from tests.data_tools.media import encode
+from tests.data_tools.media import DATA, encode, needs_data
 
 FPS = 25.0
 
@@ -106,3 +106,32 @@ def test_near_duplicates_name_the_earlier_clip():
     marked = with_duplicates(rows)
     assert [row.extra.get("duplicate_of") for row in marked] == [None, None, None, None, "id1", None]
     assert marked[4].extra["score_duplicate"] > 0.9 and marked[3].extra["score_duplicate"] == 0
+
+
+@pytest.mark.parametrize("share", [0.35, 0.9])
+def test_a_watermark_is_text_that_stays(share):
+    shot = _pan(3, 60)
+    assert _scores(shot)["score_text"] == 0
+    mark = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    cv2.putText(mark, "www.example.com", (130, 135), 0, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
+    marked = [cv2.addWeighted(frame, 1, mark, share, 0) for frame in shot]
+    assert _scores(marked)["score_text"] > 0.5
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [
+        ("autumn_3scenes.mp4", 0.7, 1.0),
+        ("testsrc_h265_10bit.mp4", 0.9, 1.0),
+        ("smpte_1080p.mp4", 0.9, 1.0),
+        ("toy_rabbit.mp4", 0.0, 0.05),
+        ("basketball_gym.mp4", 0.0, 0.05),
+        ("wolf.mp4", 0.0, 0.05),
+    ],
+)
+def test_text_in_real_videos(name, least, most):
+    """Two lines of copyright, a frame counter and a clock; none in the others."""
+    (row,) = Probe(DATA / "videos")(bare_rows(DATA / "videos" / name, DATA / "videos"))
+    (scored,) = Score(DATA / "videos")([row])
+    assert least <= scored.extra["score_text"] <= most
