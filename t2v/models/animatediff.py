@@ -12,7 +12,7 @@ from t2v.models.animatediff_files import POSITIONS, read_animatediff, read_anima
 from t2v.models.base import check_state_dict
 from t2v.models.inflate import init_temporal
 from t2v.models.motion_module import AnimateDiffConfig, MotionModule
-from t2v.models.unet import VideoUNet, is_temporal
+from t2v.models.unet import VideoUNet, VideoUNetConfig, is_temporal
 from t2v.models.unet_blocks import Level
 
 # What the modules were trained with, by AnimateDiff's inference configs; the rest is the image model's.
@@ -50,7 +50,7 @@ def new_animatediff(unet: VideoUNet, config: AnimateDiffConfig, generator: torch
         norm_num_groups=own.norm_num_groups,  # 32 in Stable Diffusion; diffusers takes the U-Net's
         max_length=max(AnimateDiffConfig.max_length, config.num_frames),
     )
-    _check_fit(unet, config, "an AnimateDiff module")
+    _check_fit(own, config, "an AnimateDiff module")
     with torch.random.fork_rng(devices=[]):  # constructors draw from the global source; the draws are replaced below
         add_motion_modules(unet, config)
     init_temporal(unet, generator)
@@ -90,6 +90,15 @@ def load_animatediff(unet: VideoUNet, path: str | Path, norm_over_frames: bool |
     config = read_animatediff_config(path)
     if norm_over_frames is not None:
         config = replace(config, norm_over_frames=norm_over_frames)
+    weights = fitting_weights(unet.config, config, path)
+    with torch.random.fork_rng(devices=[]):  # constructors draw from the global source; all is replaced
+        add_motion_modules(unet, config)
+    unet.load_state_dict(weights, strict=False)
+    return config
+
+
+def fitting_weights(unet: VideoUNetConfig, config: AnimateDiffConfig, path: str | Path) -> dict[str, torch.Tensor]:
+    """The weights of modules by the names of our network, float32; InputError unless they fit the U-Net."""
     _check_fit(unet, config, path)
     weights = {
         name.replace(".motion_modules.", ".temporal_attentions."): tensor.float()
@@ -97,18 +106,14 @@ def load_animatediff(unet: VideoUNet, path: str | Path, norm_over_frames: bool |
         if not name.endswith(POSITIONS)
     }
     with torch.device("meta"):
-        expected = VideoUNet(unet.config)
+        expected = VideoUNet(unet)
         add_motion_modules(expected, config)
     spatial = {name: tensor for name, tensor in expected.state_dict().items() if not is_temporal(name)}
     check_state_dict(expected, {**spatial, **weights}, f"{path} for this U-Net")
-    with torch.random.fork_rng(devices=[]):  # constructors draw from the global source; all is replaced
-        add_motion_modules(unet, config)
-    unet.load_state_dict(weights, strict=False)
-    return config
+    return weights
 
 
-def _check_fit(unet: VideoUNet, config: AnimateDiffConfig, path: str | Path) -> None:
-    own = unet.config
+def _check_fit(own: VideoUNetConfig, config: AnimateDiffConfig, path: str | Path) -> None:
     if len(config.block_out_channels) == 3 != len(own.block_out_channels):
         raise InputError(f"{path} is an AnimateDiff module for SDXL, of 3 levels: use one for Stable Diffusion 1")
     pairs = (

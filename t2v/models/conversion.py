@@ -7,16 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from transformers import CLIPTokenizerFast
 
 from t2v.errors import InputError
 from t2v.models.animatediff_files import is_animatediff, write_adapter, write_original
 from t2v.models.base import PICKLE_SUFFIXES, load_header, load_state_dict, save_state_dict
-from t2v.models.checkpoint import read_folder, write_folder
+from t2v.models.checkpoint import Checkpoint, read_folder, write_folder
 from t2v.models.detection import detect
-from t2v.models.folder import find_tokenizer, load_model_tokenizer
+from t2v.models.diffusers_folder import what_is_lost, write_animatediff_folder
+from t2v.models.folder import find_motion, find_tokenizer, load_model_tokenizer
+from t2v.models.modelscope import refuse_motion
+from t2v.models.motion import read_motion
+from t2v.models.motion_module import AnimateDiffConfig
 from t2v.models.pickle_file import load_pickle
 from t2v.models.single_file import from_ldm, use_ema, write_single_file
 from t2v.models.text_encoder import load_tokenizer
+from t2v.models.unet_config import VIDEO_UNET
 
 PICKLE_STEMS = {"model": "pytorch_model"}  # other names of a network's file when it is a pickle
 
@@ -29,13 +35,16 @@ class _Weights:
     metadata: dict[str, str]
 
 
-def convert(source: Path, target: Path, tokenizer: str | None = None, ema: bool = False) -> list[str]:
+def convert(
+    source: Path, target: Path, tokenizer: str | None = None, ema: bool = False, motion: str | None = None
+) -> list[str]:
     """Read `source` and write `target`, whose name says as what: FILE.safetensors, or a folder.
 
     Args:
         source: a model folder, or a .safetensors, .ckpt, .bin, .pt or .pth file.
         tokenizer: for a folder made of a single file, see `find_tokenizer`.
         ema: take the moving average of a training checkpoint's U-Net.
+        motion: for a folder of a whole model, see `find_motion`.
 
     Returns:
         Notes about what the new format cannot hold.
@@ -43,22 +52,28 @@ def convert(source: Path, target: Path, tokenizer: str | None = None, ema: bool 
     Raises:
         InputError: what cannot be read, or has no such form; nothing is written.
     """
+    to_file = target.suffix == ".safetensors"
+    if motion is not None and to_file:
+        raise InputError(f"a single file has no place for motion: give a folder instead of {target}")
     if source.is_dir():
-        return _convert_folder(source, target)
+        return _convert_folder(source, target, motion)
     weights = _read(source)
     if ema:
         weights = _Weights(use_ema(weights.tensors), weights.metadata)
-    if target.suffix == ".safetensors":
+    if to_file:
         save_state_dict(target, weights.tensors, metadata=weights.metadata)
         return []
     kind = detect(weights.tensors)
+    if kind in ("AnimateDiff", "LoRA", "motion LoRA") and motion is not None:
+        raise InputError(f"{source} is a {kind} file: --motion is for whole models")
     if kind == "AnimateDiff":
-        write_whole(target, lambda folder: write_adapter(weights.tensors, folder, source))
+        write_whole(target, lambda folder: write_adapter(weights.tensors, folder, source, weights.metadata))
         return []
     if kind in ("LoRA", "motion LoRA"):
         raise InputError(f"{source} is a {kind} file, which has no folder form: give a target named .safetensors")
-    _convert_single_file(source, weights, target, tokenizer)
-    return []
+    checkpoint = from_ldm(weights.tensors, weights.metadata, source)
+    words = load_model_tokenizer(source, find_tokenizer(source, tokenizer), checkpoint.parts["unet"].config)
+    return _write_folder(checkpoint, source, target, words, motion)
 
 
 def _read(path: Path) -> _Weights:
@@ -69,13 +84,24 @@ def _read(path: Path) -> _Weights:
     return _Weights(load_state_dict(path), load_header(path).metadata)
 
 
-def _convert_single_file(source: Path, weights: _Weights, target: Path, tokenizer: str | None) -> None:
-    checkpoint = from_ldm(weights.tensors, weights.metadata, source)
-    words = load_model_tokenizer(source, find_tokenizer(source, tokenizer), checkpoint.parts["unet"].config)
-    write_whole(target, lambda folder: write_folder(checkpoint, folder, words))
+def _write_folder(
+    checkpoint: Checkpoint, source: Path, target: Path, words: CLIPTokenizerFast, motion: str | None
+) -> list[str]:
+    """Write a folder of diffusers, with the motion where that has a place there; what is lost."""
+    path = find_motion(source, motion)
+    if checkpoint.parts["unet"].config.get("_class_name") == VIDEO_UNET:
+        refuse_motion(str(source), path)
+    found = None if path is None else read_motion(path)
+    if found is not None and isinstance(found.config, AnimateDiffConfig):
+        write_whole(target, lambda folder: write_animatediff_folder(checkpoint, folder, words, found))
+    else:
+        write_whole(target, lambda folder: write_folder(checkpoint, folder, words))
+    return what_is_lost(source, found)
 
 
-def _convert_folder(source: Path, target: Path) -> list[str]:
+def _convert_folder(source: Path, target: Path, motion: str | None) -> list[str]:
+    if is_animatediff(source) and motion is not None:
+        raise InputError(f"{source} is a MotionAdapter folder: --motion is for whole models")
     if is_animatediff(source):
         if target.suffix != ".safetensors":
             raise InputError(f"{source} is a MotionAdapter folder already: give a target named .safetensors")
@@ -83,16 +109,11 @@ def _convert_folder(source: Path, target: Path) -> list[str]:
         return []
     checkpoint = read_folder(source, _read_part)
     if target.suffix != ".safetensors":
-        words = load_tokenizer(source / "tokenizer")
-        write_whole(target, lambda folder: write_folder(checkpoint, folder, words))
-        return [f"only the image model was written: {source / 'motion'} is as it was"] if _has_motion(source) else []
+        return _write_folder(checkpoint, source, target, load_tokenizer(source / "tokenizer"), motion)
     write_single_file(checkpoint, target)
     notes = [f"a single file has no tokenizer: give --tokenizer {source} with it"]
-    return notes + ([f"nor motion: give --motion {source / 'motion'} with it"] if _has_motion(source) else [])
-
-
-def _has_motion(folder: Path) -> bool:
-    return (folder / "motion").is_dir()
+    own = find_motion(source, None)
+    return notes + ([f"nor motion: give --motion {own} with it"] if own is not None else [])
 
 
 def _read_part(folder: Path, stem: str) -> dict[str, torch.Tensor]:

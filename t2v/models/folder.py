@@ -136,7 +136,8 @@ def find_motion(model: Path, name: str | None) -> Path | None:
             which is downloaded on first use; None: the model's `motion/`, if it has one.
     """
     if name is None:
-        return model / "motion" if (model / "motion").is_dir() else None
+        folders = (model / "motion", model / "motion_adapter")  # the second: in a folder of diffusers
+        return next((folder for folder in folders if folder.is_dir()), None)
     if not Path(name).exists():
         if HUB_ID.fullmatch(name) and not name.endswith((".safetensors", *PICKLE_SUFFIXES)):
             return _snapshot(name, ["config.json", f"{DIFFUSERS_STEM}.safetensors"])

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -137,3 +138,77 @@ def test_motion_modules_go_both_ways_and_info_knows_them(t2v_command, tmp_path):
     refused = t2v_command("convert", "adapter", "other")
     assert refused.code == 2 and "MotionAdapter folder already" in refused.err
     assert not Path("other").exists()
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """Motion modules for the small Stable Diffusion 1 folder."""
+    pytest.importorskip("diffusers")
+    from tests.models.test_animatediff import make_adapter
+
+    make_adapter("v3").save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+@pytest.mark.parametrize("form", ["folder", "files"])
+def test_a_model_with_modules_becomes_what_diffusers_opens(t2v_command, sd1_folder, adapter, tmp_path, form):
+    import diffusers
+
+    import t2v
+    from tests.models.peers import relative
+    from tests.pipelines.test_animatediff import own_steps, peer_steps
+
+    source, motion, more = sd1_folder, adapter, []
+    if form == "files":
+        source, motion, more = "model.safetensors", "mm.safetensors", ["--tokenizer", sd1_folder]
+        t2v_command("convert", sd1_folder, source)
+        t2v_command("convert", adapter, motion)
+    done = t2v_command("convert", source, "whole", "--to", "diffusers", "--motion", motion, *more)
+    assert (done.code, done.out, done.err) == (0, "whole\n", "")
+    peer = diffusers.AnimateDiffPipeline.from_pretrained(tmp_path / "whole")
+    assert (peer.scheduler.config.beta_schedule, peer.scheduler.config.steps_offset) == ("linear", 1)
+    noise = torch.randn(1, 4, 6, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected, _ = peer_steps(peer, noise)
+        assert relative(own_steps(t2v.load("whole", "cpu", "fp32"), noise)[-1], expected[-1]) < 1e-4
+    assert_same(weights_of(sd1_folder), weights_of(tmp_path / "whole"))
+    first, second = (
+        load_file(folder / "diffusion_pytorch_model.safetensors")
+        for folder in (adapter, tmp_path / "whole/motion_adapter")
+    )
+    assert_same(first, second)
+
+
+def test_what_a_folder_of_diffusers_cannot_hold_is_said(t2v_command, sd1_folder, tiny_model, adapter):
+    done = t2v_command("convert", tiny_model, "plain")
+    assert done.code == 0 and "diffusers has nothing like" in done.err and "convolution and attention" in done.err
+    assert "left out, being for t2v alone: generation_config.json, vocabulary.json" in done.err
+    file = adapter / "diffusion_pytorch_model.safetensors"
+    facts = json.dumps({"norm_over_frames": False, "shared_noise": 0.5})
+    save_file(load_file(file), file, {"t2v_motion": facts})
+    save_file({"a": torch.zeros(1)}, adapter / "pytorch_lora_weights.safetensors")
+    done = t2v_command("convert", sd1_folder, "whole", "--motion", adapter)
+    assert done.code == 0 and done.err.count("\n") == 3
+    assert "each frame's own norm" in done.err and "to share 0.5" in done.err and "load_lora_weights" in done.err
+    assert Path("whole/motion_adapter/pytorch_lora_weights.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("model", "out", "--motion", "wide"), "level widths (32, 96), this one has (32, 64)"),
+        (("model", "out", "--motion", "nowhere"), "no motion at nowhere"),
+        (("model", "out.safetensors", "--motion", "adapter"), "no place for motion"),
+        (("adapter", "out", "--motion", "adapter"), "--motion is for whole models"),
+        (("model", "out.safetensors", "--to", "diffusers"), "--to diffusers is a folder, got out.safetensors"),
+        (("model", "out", "--to", "single-file"), "--to single-file is NAME.safetensors, got out"),
+    ],
+)
+def test_motion_that_has_no_place_is_one_line(t2v_command, sd1_folder, adapter, tmp_path, arguments, message):
+    from tests.models.test_animatediff import make_adapter
+
+    make_adapter("v3", block_out_channels=(32, 96)).save_pretrained("wide")
+    before = sorted(tmp_path.rglob("*"))
+    done = t2v_command("convert", *[sd1_folder if part == "model" else part for part in arguments])
+    assert done.code == 2 and message in done.err and done.err.count("\n") == 1, done.err
+    assert sorted(tmp_path.rglob("*")) == before
