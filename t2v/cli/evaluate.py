@@ -5,8 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2v.cli import evaluate_benchmarks, evaluate_board, evaluate_pairs, evaluate_results, evaluate_videos, options
-from t2v.cli.filling import FrameGuidance, Interpolation
+from t2v.cli import (
+    evaluate_benchmarks,
+    evaluate_board,
+    evaluate_interpolation,
+    evaluate_pairs,
+    evaluate_results,
+    evaluate_videos,
+    options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,6 +32,8 @@ app.command("zero-shot")(evaluate_benchmarks.zero_shot)
 app.command("export-vbench")(evaluate_benchmarks.export_vbench)
 app.command()(evaluate_videos.weights)
 app.command()(evaluate_results.compare)
+app.command()(evaluate_interpolation.interpolation)
+app.command("real-interpolation")(evaluate_interpolation.real_interpolation)
 app.command("mini-board")(evaluate_board.mini_board)
 app.command("train-recogniser")(evaluate_board.train_recogniser)
 
@@ -136,88 +145,6 @@ def sheet(
         drawn = [(caption, strip(video, frames)) for caption, video in rows]
     save_picture(contact_sheet(*zip(*drawn, strict=True)), output)
     print(output)
-
-
-@app.command()
-def interpolation(
-    data: Data,
-    sprites: Sprites,
-    output: Report,
-    methods: Annotated[str, typer.Option(help="Which are compared.")] = "diffusion,crossfade,hold,flow",
-    num_clips: Annotated[int, typer.Option(min=1, help="Clips to measure, verbs in turn.")] = 64,
-    num_frames: Annotated[int, typer.Option(min=3, max=64, help="Frames of a clip; first and last are known.")] = 9,
-    fps: Annotated[float, typer.Option(min=0.5, max=60, help="Of the clips.")] = 8.0,
-    model: options.Model = None,
-    interpolation: Interpolation = None,
-    seed: Annotated[int, typer.Option(help="Of the noise that frames are made from.")] = 0,
-    num_inference_steps: options.NumInferenceSteps = None,
-    sampler: options.Sampler = None,
-    frame_guidance: FrameGuidance = 1.0,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Compare ways to make the frames between, on rendered clips whose truth is known, by amount of motion.
-
-    Against the true frames, and against those as the autoencoder gives them back, which is the ceiling of the network.
-    """
-    from t2v.cli.filling import FillRequest, Method
-    from t2v.cli.outputs import check_file
-    from t2v.cli.progress import Reporter
-    from t2v.errors import InputError
-    from t2v.evaluation.interpolation import InterpolationRequest, evaluate_interpolation
-    from t2v.evaluation.labelled_clips import ActorPictures, balanced, labelled_clips
-    from t2v.models.base import save_json
-    from t2v.pipelines.interpolation.diffusion import DiffusionFill
-
-    check_file(output, ".json", overwrite)
-    unknown = [name for name in methods.split(",") if name not in list(Method)]
-    if unknown:
-        raise InputError(f"--methods: unknown method {unknown[0]!r}; known are {', '.join(Method)}")
-    clips, pictures = balanced(labelled_clips(data), num_clips), ActorPictures(sprites)
-    pictures.check(clips)
-    sampling = {
-        "seed": seed,
-        "num_inference_steps": num_inference_steps,
-        "sampler": sampler,
-        "frame_guidance": frame_guidance,
-    }
-    reporter, fills, records = Reporter(quiet), {}, {}
-    for name in methods.split(","):
-        request = FillRequest(Method(name), model, interpolation, device, dtype, sampling)
-        fills[name], records[name] = request.load(reporter)
-    network = fills.get("diffusion")
-    is_network = isinstance(network, DiffusionFill)
-    measured = InterpolationRequest(
-        clips,
-        pictures,
-        fills,
-        num_frames,
-        fps,
-        network.round_trip if isinstance(network, DiffusionFill) else None,
-        "diffusion" if is_network else None,
-    )
-    with reporter.stage("measuring"):
-        report = evaluate_interpolation(measured, reporter.step)
-    protocol = {"data": str(data), "num_clips": len(clips), "num_frames": num_frames, "fps": fps, "methods": records}
-    save_json(output, {"protocol": protocol, **report})
-    _print_interpolation(report)
-    print(output)
-
-
-def _print_interpolation(report: dict[str, Any]) -> None:
-    """A line for each method in each bucket, and for each gate."""
-    for bucket, rows in [*report["buckets"].items(), ("not linear", report["curved"])]:
-        for name, found in rows.items():
-            figures = "  ".join(
-                f"{metric} {_number(value['mean'], 2)} [{_number(value['low'], 2)}, {_number(value['high'], 2)}]"
-                for metric, value in found.items()
-            )
-            print(f"{bucket:<10} {name:<11} n {found['psnr']['n']:<3} {figures}")
-    for gate in report["gates"]:
-        bound = f">= {gate['at_least']:.2f}" if "at_least" in gate else f"<= {gate['at_most']:.2f}"
-        print(f"{'reached' if gate['passed'] else 'MISSED '} {gate['gate']}: {gate['value']:.2f} {bound}")
 
 
 @app.command("frame-rates")

@@ -104,3 +104,18 @@ def test_evaluate_interpolation_measures_the_network_and_the_baselines(t2v_comma
     assert report["frame_rates"]["displacement"]["mean"].keys() >= {"4.0", "24.0"}
     done = t2v_command(*options, "--methods", "magic", "--overwrite")
     assert done.code == 2 and "unknown method 'magic'" in done.err
+
+
+def test_evaluate_real_interpolation_writes_a_report_and_a_sheet(t2v_command, tmp_path):
+    from PIL import Image
+
+    for name, colour in (("a", "red"), ("b", "blue")):
+        Image.new("RGB", (40, 30), colour).save(tmp_path / f"{name}.png")
+    (tmp_path / "list.csv").write_text("first,second,start,shown,credit\na.png,b.png,,yes,me; CC0\n")
+    options = ("evaluate", "real-interpolation", "--sources", "list.csv", "--data", ".", "-o", "r.json", "--size", 32)
+    done = t2v_command(*options, "--methods", "crossfade,hold", "--num-frames", 5)
+    assert (done.code, done.out.splitlines()) == (0, ["r.jpg", "r.json"]), done.err
+    assert json.loads((tmp_path / "r.json").read_text())["protocol"]["methods"]["hold"] == {"method": "hold"}
+    assert Image.open(tmp_path / "r.jpg").height > 2 * 32
+    done = t2v_command(*options, "--methods", "crossfade")
+    assert done.code == 2 and "r.json exists" in done.err

@@ -24,8 +24,8 @@ from t2v.models.tiles import blend_tiles
 from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
 from t2v.pipelines.inspection import default_settings
 from t2v.pipelines.interpolation.baselines import Crossfade
-from t2v.pipelines.interpolation.colour import match_colours
 from t2v.pipelines.interpolation.filling import Pictures
+from t2v.pipelines.interpolation.residual import KnownFrames, give_back
 from t2v.pipelines.offload import Placement
 
 
@@ -154,7 +154,8 @@ class DiffusionFill:
         made_latents = self._sample(latents, known_times, more)
         wanted = [more.index(time) for time in times]
         made, returned = self._decode(made_latents[:, :, wanted]), self._decode(latents)
-        frames = _to_pictures(match_colours(made, times, small, returned, known_times), known.shape[1:3])
+        whole = give_back(made, times, KnownFrames(known_times, pixels, small, returned))
+        frames = np.concatenate([_to_pictures(frame[None], known.shape[1:3]) for frame in whole])
         if known.shape[-1] == 3:
             return frames
         alpha = Crossfade()(known[..., 3:], known_times, times)
