@@ -5,6 +5,7 @@ from pathlib import Path
 from t2v.models.animatediff_files import is_animatediff, read_animatediff_config
 from t2v.models.base import PICKLE_SUFFIXES, Header, load_header, weight_files
 from t2v.models.detection import detect, foreign_family
+from t2v.models.distilled import find_distilled
 from t2v.models.inflate import load_motion_config
 from t2v.models.lora_file import DOWN
 from t2v.models.unet import MotionConfig
@@ -18,6 +19,11 @@ def describe_part(name: str) -> Facts | None:
     Raises:
         InputError: the file is broken or a pickle.
     """
+    facts, distilled = _describe(name), find_distilled([name])
+    return facts if facts is None or distilled is None else {**facts, "distilled": f"by its name: {distilled.summary}"}
+
+
+def _describe(name: str) -> Facts | None:
     path = Path(name)
     if path.is_dir():
         is_part = (path / "config.json").is_file() and not (path / "model_index.json").is_file()

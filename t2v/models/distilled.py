@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import Any
 
 LCM: dict[str, Any] = {"sampler": "lcm", "num_inference_steps": 6, "guidance_scale": 2.0}
-LIGHTNING: dict[str, Any] = {
-    "sampler": "euler",
-    "timestep_spacing": "trailing",
-    "num_inference_steps": 4,
-    "guidance_scale": 1.0,
-}
+LIGHTNING: dict[str, Any] = {"sampler": "euler", "timestep_spacing": "trailing", "guidance_scale": 1.0}
 UNNAMED = "pytorch_lora_weights"  # what every LoRA folder calls its file: there the folder's name counts
-NUM_STEPS = re.compile(r"(\d+)[-_ ]?steps?")
+LCM_NAME = re.compile(r"(?<![a-z])(animate)?lcm(?![a-z])")
+NUM_STEPS = re.compile(r"(\d+)[-_ ]?step")  # in every name of Lightning; without, it may be a style of that name
 
 
 @dataclass(frozen=True)
@@ -28,10 +24,14 @@ class Distilled:
     settings: dict[str, Any]  # of generation, as the weights need them
 
     @property
+    def summary(self) -> str:
+        """The settings, for people."""
+        return ", ".join(f"{name} {value}" for name, value in self.settings.items())
+
+    @property
     def note(self) -> str:
         """What a person should know."""
-        chosen = ", ".join(f"{name} {value}" for name, value in self.settings.items())
-        return f"{self.name} is distilled, by its name: unless given otherwise, {chosen}"
+        return f"{self.name} is distilled, by its name: unless given otherwise, {self.summary}"
 
 
 def find_distilled(files: Iterable[str]) -> Distilled | None:
@@ -42,7 +42,7 @@ def find_distilled(files: Iterable[str]) -> Distilled | None:
 
 def _by_name(file: Path) -> Distilled | None:
     name = file.parent.name if file.stem == UNNAMED else file.name
-    if "lightning" in name.lower():
-        steps = NUM_STEPS.search(name.lower())
-        return Distilled(name, LIGHTNING | ({"num_inference_steps": int(steps[1])} if steps else {}))
-    return Distilled(name, LCM) if "lcm" in name.lower() else None
+    steps = NUM_STEPS.search(name.lower())
+    if "lightning" in name.lower() and steps is not None:
+        return Distilled(name, {**LIGHTNING, "num_inference_steps": max(1, int(steps[1]))})
+    return Distilled(name, LCM) if LCM_NAME.search(name.lower()) else None

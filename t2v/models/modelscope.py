@@ -113,8 +113,8 @@ def load_modelscope(config: Mapping[str, Any], state_dict: Mapping[str, torch.Te
         add_modelscope_layers(unet, temporal)
     own = unet.state_dict()
     public = {name: public_name(name) for name in own}
-    check_state_dict({public[name]: _public_shape(name, tensor) for name, tensor in own.items()}, state_dict, what)
-    weights = {name: state_dict[public[name]].float().view(tensor.shape) for name, tensor in own.items()}
+    check_state_dict({public[name]: _as_public(name, tensor) for name, tensor in own.items()}, state_dict, what)
+    weights = {name: state_dict[public[name]].float().reshape(tensor.shape) for name, tensor in own.items()}
     unet.load_state_dict(weights, assign=True)
     return unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -152,7 +152,7 @@ def is_temporal_name(name: str) -> bool:
     return name.startswith("transformer_in.") or ".temp_convs." in name or ".temp_attentions." in name
 
 
-def _public_shape(name: str, tensor: torch.Tensor) -> torch.Tensor:
+def _as_public(name: str, tensor: torch.Tensor) -> torch.Tensor:
     """A tensor of ours as the format has it: convolutions over frames have a third axis."""
     match = CONV.fullmatch(name)
     return tensor.unsqueeze(-1) if match and match[3] == "convs" and match[5] == "weight" else tensor

@@ -70,6 +70,8 @@ def test_info_of_a_motion_folder_and_a_lora(t2v_command, tiny_model, tmp_path):
     save_file({**weights, "lora_te_b.lora_down.weight": torch.zeros(8, 4)}, "a.safetensors")
     facts = json.loads(t2v_command("info", "a.safetensors", "--json").out)
     assert (facts["kind"], facts["rank"], facts["layers"]) == ("LoRA", "4, 8", "1 of the U-Net, 1 of the text encoder")
+    save_file(weights, "lcm.safetensors")
+    assert "distilled  by its name: sampler lcm, num_inference_steps 6" in t2v_command("info", "lcm.safetensors").out
     save_file({"x": torch.zeros(3)}, "b.safetensors")
     assert "unknown weights" in t2v_command("info", "b.safetensors").out
 

@@ -36,7 +36,8 @@ def test_lightning_is_diffusers_euler_with_its_settings(sd1_folder, adapter, tmp
     path = tmp_path / f"animatediff_lightning_{num_steps}step_comfyui.safetensors"
     write_original(adapter, path)
     pipe = t2v.load(str(sd1_folder), "cpu", "fp32", str(path))
-    assert {name: getattr(pipe.defaults, name) for name in LIGHTNING} == {**LIGHTNING, "num_inference_steps": num_steps}
+    settings = {**LIGHTNING, "num_inference_steps": num_steps}
+    assert {name: getattr(pipe.defaults, name) for name in settings} == settings
     assert any(f"{path.name} is distilled" in note for note in pipe.components.notes)
     peer = make_peer(sd1_folder, adapter)
     ours, theirs = keep_inputs(pipe.unet, monkeypatch), keep_inputs(peer.unet, monkeypatch)
