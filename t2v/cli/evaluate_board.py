@@ -34,7 +34,7 @@ VideoSeed = Annotated[int, typer.Option(help="Video i uses seed + i.")]
 _PLAIN_WIDTH = 150  # of the table, where there is no terminal
 _HEADINGS = {
     "actor": "actor", "scene": "scene", "verb": "verb, motion alone", "path_verb": "verb, actor's path",
-    "match": "actor matched", "flicker": "flicker", "distance": "world-Frechet", "seconds": "s / video",
+    "match": "actor matched", "flicker": "background flicker", "distance": "world-Frechet", "seconds": "s / video",
 }  # fmt: skip
 
 

@@ -23,16 +23,18 @@ from t2v.pipelines.text_to_video import TextToVideoPipeline
 Frames = NDArray[np.uint8]
 
 SEEN, HELD_OUT = "seen", "held_out"
-INDEPENDENT, SHARED, RENDERED = "images_independent_noise", "images_shared_noise", "rendered"
+INDEPENDENT, SHARED = "images_independent_noise", "images_shared_noise"
+RENDERED, RENDERED_SEEN = "rendered", "rendered_seen"
 ROWS = {
     HELD_OUT: "held-out pairs",
     SEEN: "seen pairs",
     INDEPENDENT: "image model per frame, independent noise",
     SHARED: "image model per frame, shared noise",
-    RENDERED: "rendered clips: the ceiling",
+    RENDERED: "rendered clips, held-out pairs: the ceiling",
+    RENDERED_SEEN: "rendered clips, seen pairs",
 }
 """What is judged: the model on pairs of actor and scene that training never saw, and on pairs that it did; then, for
-the held-out captions, its image model alone, once for every frame, and the clips that the captions were written for."""
+the held-out captions, its image model alone, once for every frame; and the clips that the captions were written for."""
 
 FOLDERS = {SEEN: "seen", HELD_OUT: "held-out", "reference": "reference"}
 SPRITES = "sprites"
@@ -151,7 +153,7 @@ class BoardRequest:
     @property
     def num_clips(self) -> int:
         """All clips that will be judged."""
-        return len(self.data.seen) + 4 * len(self.data.held_out)
+        return 2 * len(self.data.seen) + 4 * len(self.data.held_out)
 
     @property
     def video_options(self) -> GenerationOptions:
@@ -181,7 +183,9 @@ def _clips(request: BoardRequest) -> Iterator[_Made]:
         yield clip, INDEPENDENT, seed, *_images(request, clip, seed, request.judge.num_frames)
         still, seconds = _images(request, clip, seed, 1)
         yield clip, SHARED, seed, np.repeat(still, request.judge.num_frames, 0), seconds
-        yield clip, RENDERED, None, clip.read(request.judge.num_frames, request.judge.fps)[0], None
+    for row, clips in ((RENDERED, request.data.held_out), (RENDERED_SEEN, request.data.seen)):
+        for clip in clips:
+            yield clip, row, None, clip.read(request.judge.num_frames, request.judge.fps)[0], None
 
 
 def _images(request: BoardRequest, clip: LabelledClip, seed: int, num: int) -> tuple[Frames, float]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from t2v.evaluation.board import HELD_OUT, INDEPENDENT, RENDERED, ROWS, SEEN, SHARED, Judged, of_row
+from t2v.evaluation.board import HELD_OUT, INDEPENDENT, RENDERED, RENDERED_SEEN, ROWS, SEEN, SHARED, Judged, of_row
 from t2v.evaluation.frechet import frechet_distance
 from t2v.evaluation.intervals import DRAWS, Figure, mean_figure, statistic_figure
 from t2v.evaluation.sheet import contact_sheet, strip
@@ -20,7 +20,7 @@ TARGETS = {"actor": 0.85, "scene": 0.95, "verb": 0.80}  # at least, on held-out 
 MOST_FLICKER = 1.3  # times that of rendered clips
 MOST_GAP = 0.05  # of seen over held-out pairs
 
-_SHEET_FRAMES = {HELD_OUT: 4, INDEPENDENT: 3, SHARED: 1, RENDERED: 2}
+_SHEET_ROWS = ({HELD_OUT: 4, INDEPENDENT: 3, SHARED: 1, RENDERED: 2}, {SEEN: 8, RENDERED_SEEN: 2})  # frames of each
 
 Figures = dict[str, Figure]
 """By "row.measure", as in "held_out.actor"."""
@@ -99,20 +99,21 @@ def _passed(gate: dict[str, Any]) -> bool:
 def board_sheet(judged: Sequence[Judged]) -> NDArray[np.uint8]:
     """Frames of every video that was judged, each row with the caption and what was seen: uint8 (H, W, 3).
 
-    Held-out captions: the model's video, then the image model's with independent and shared noise, then the rendered
-    clip. Seen ones: the model's video.
+    Held-out captions: the model's video, the image model's with independent and with shared noise, the rendered clip.
+    Seen ones: the model's video, the rendered clip.
     """
-    num_frames = sum(_SHEET_FRAMES.values())
-    rows = zip(*(of_row(judged, row) for row in _SHEET_FRAMES), strict=True)
-    held_out = [(_title(row[0]), _side_by_side(row)) for row in rows]
-    seen = [(_title(video), strip(video.frames, num_frames)) for video in of_row(judged, SEEN)]
-    return contact_sheet(*zip(*held_out, *seen, strict=True))
+    captions, strips = [], []
+    for shown in _SHEET_ROWS:
+        for videos in zip(*(of_row(judged, row) for row in shown), strict=True):
+            captions.append(_title(videos[0]))
+            strips.append(_side_by_side(videos, list(shown.values())))
+    return contact_sheet(captions, strips)
 
 
-def _side_by_side(videos: Sequence[Judged]) -> NDArray[np.uint8]:
-    """Frames of the rows' videos of one caption, all of the size of the first: uint8 (N, H, W, 3)."""
+def _side_by_side(videos: Sequence[Judged], counts: Sequence[int]) -> NDArray[np.uint8]:
+    """So many frames of each of the videos, all of the size of the first: uint8 (N, H, W, 3)."""
     height, width = videos[0].frames.shape[1:3]
-    frames = [frame for video in videos for frame in strip(video.frames, _SHEET_FRAMES[video.row])]
+    frames = [frame for video, count in zip(videos, counts, strict=True) for frame in strip(video.frames, count)]
     return np.stack([np.asarray(Image.fromarray(frame).resize((width, height))) for frame in frames])
 
 

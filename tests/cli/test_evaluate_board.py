@@ -40,7 +40,7 @@ def test_mini_board_writes_figures_and_the_sheet(t2v_command, tiny_model, board,
     result = json.loads((tmp_path / "board.json").read_text())
     assert result["protocol"]["num_videos"] == 2 and result["protocol"]["num_frames"] == 3
     assert result["metrics"]["rendered.seconds"]["n"] == 0 and result["metrics"]["held_out.seconds"]["value"] > 0
-    assert len(result["videos"]) == 10 and len(result["subject"]["weights_sha256"]) == 64
+    assert len(result["videos"]) == 12 and len(result["subject"]["weights_sha256"]) == 64
     with Image.open(tmp_path / "board.jpg") as sheet:
         assert sheet.height > 4 * 32
     again = t2v_command("evaluate", "compare", "board.json", "board.json")

@@ -62,7 +62,7 @@ def test_judge_all_makes_every_row_from_the_same_captions_and_seeds(board_folder
     pipe, data, steps = Pipe(), BoardData.read(board_folder, 2), []
     request = BoardRequest(pipe, {"guidance_scale": 3.0}, 7, data, judge)
     judged = judge_all(request, lambda done, total: steps.append((done, total)))
-    assert steps[-1] == (10, 10) and {row: len(of_row(judged, row)) for row in ROWS} == dict.fromkeys(ROWS, 2)
+    assert steps[-1] == (12, 12) and {row: len(of_row(judged, row)) for row in ROWS} == dict.fromkeys(ROWS, 2)
     assert (
         [video.seed for video in of_row(judged, HELD_OUT)] == [video.seed for video in of_row(judged, SEEN)] == [7, 8]
     )

@@ -7,6 +7,9 @@ import pytest
 import torch
 
 import t2v
+from data_tools.world.actors import actors_of
+from data_tools.world.scenes import SCENES
+from data_tools.world.verbs import VERBS
 from t2v.errors import InputError
 from t2v.evaluation.labelled_clips import labelled_clips
 from t2v.evaluation.recogniser import NO_VERB, Recogniser, RecogniserConfig, load_recogniser, save_recogniser
@@ -121,3 +124,13 @@ def test_clips_that_it_does_not_know_or_that_are_too_short_are_refused(clips_fol
         labels_of(clip, replace(CONFIG, scenes=("beach",)))
     with pytest.raises(InputError, match="8 frames at 8 fps, 16 are needed"):
         ClipMemory(replace(CONFIG, num_frames=16)).add(clip)
+
+
+def test_shipped_recogniser_knows_the_world_and_states_its_accuracy():
+    recogniser = load_recogniser(SHIPPED)
+    assert set(recogniser.config.actors) == {actor.name for actor in actors_of("small")}
+    assert set(recogniser.config.scenes) == {scene.name for scene in SCENES}
+    assert set(recogniser.config.verbs) == set(VERBS)
+    assert (SHIPPED / "model.safetensors").stat().st_size <= 2 * 2**20
+    training = json.loads((SHIPPED / "config.json").read_text())["training"]
+    assert all(found["num_clips"] >= 50 and found["verb_frozen"] < 0.3 for found in training["accuracy"].values())
