@@ -14,7 +14,7 @@ app = typer.Typer(add_completion=False)
 
 Name = Annotated[
     str,
-    typer.Argument(help="mini, a Stable Diffusion folder or single .safetensors file, a hub id; motion or a LoRA."),
+    typer.Argument(help="mini, a model folder or single .safetensors file, a hub id; motion or a LoRA."),
 ]
 
 

@@ -27,7 +27,9 @@ Output = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option(help="mini, a Stable Diffusion folder or single .safetensors file, or a hub id. [default: mini]"),
+    typer.Option(
+        help="mini, a Stable Diffusion or ModelScope folder, a single .safetensors file, or a hub id. [default: mini]"
+    ),
 ]
 Tokenizer = Annotated[
     str | None,

@@ -8,7 +8,7 @@ from t2v.errors import InputError
 
 Kind = Literal["Stable Diffusion", "motion", "AnimateDiff", "LoRA", "motion LoRA", "other"]
 
-# What marks a file that is not an image model of Stable Diffusion 1 or 2, and what it is.
+# What names begin with in a file that is not an image model of Stable Diffusion 1 or 2, and what it is.
 FOREIGN = (
     ("conditioner.embedders.", "a Stable Diffusion XL checkpoint"),
     ("model.diffusion_model.label_emb.", "a Stable Diffusion XL or unCLIP checkpoint"),
@@ -18,6 +18,7 @@ FOREIGN = (
     ("model.diffusion_model.joint_blocks.", "a Stable Diffusion 3 checkpoint"),
     ("double_blocks.", "a Flux checkpoint"),
     ("model.diffusion_model.double_blocks.", "a Flux checkpoint"),
+    ("input_blocks.0.1.", "a ModelScope U-Net in its original layout, which is read as a folder of diffusers only"),
     ("control_model.", "a ControlNet"),
     ("controlnet_cond_embedding.", "a ControlNet"),
 )

@@ -138,8 +138,8 @@ class VideoUNetConfig:
         """Read a public `config.json`; InputError names the first field whose value is not supported."""
         if config.get("_class_name") == VIDEO_UNET:
             raise InputError(
-                f"U-Net config: a {VIDEO_UNET} has temporal layers of its own, which only generate and info take: "
-                "use an image model (UNet2DConditionModel)"
+                f"U-Net config: a {VIDEO_UNET} has temporal layers of its own, an image model is needed here: use one "
+                "(its U-Net is a UNet2DConditionModel)"
             )
         for name, values in SUPPORTED.items():
             if name in config and config[name] not in values:

@@ -62,7 +62,8 @@ def load(
     """Load a text-to-video model.
 
     Args:
-        name: `mini`, a Stable Diffusion folder with `motion/`, a single Stable Diffusion file, or a hub id.
+        name: `mini`, a Stable Diffusion folder with `motion/`, a single Stable Diffusion file, a ModelScope folder, or
+            a hub id.
         device: auto (the first of cuda, mps and cpu that is here), cpu, cuda, cuda:1, mps.
         dtype: fp32, fp16, bf16, or auto: fp16 on CUDA, bf16 on a CPU that multiplies it natively, fp32 elsewhere.
         motion: folder or file of temporal weights or AnimateDiff modules, or the hub id of a MotionAdapter; None takes

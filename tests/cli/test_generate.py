@@ -100,6 +100,7 @@ def test_generate_says_what_a_file_of_another_family_is(t2v_command, tmp_path):
 
     files = {
         "xl": ("conditioner.embedders.0.transformer.x", "a Stable Diffusion XL checkpoint"),
+        "modelscope": ("input_blocks.0.1.norm.weight", "a ModelScope U-Net in its original layout"),
         "mm": ("down_blocks.0.motion_modules.0.temporal_transformer.norm.weight", "AnimateDiff file"),
         "lora": ("lora_unet_x.lora_down.weight", "give it with --lora"),
     }
