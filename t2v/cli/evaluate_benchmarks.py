@@ -110,7 +110,7 @@ def _measure(
         families = find_families(
             weights, allow_unpublished, protocol.num_frames, resolve_device(device or "auto"), protocol.networks
         )
-        if len(families.chosen) == 1:
+        if not families.chosen:
             wanted = ", ".join(protocol.metrics)
             raise InputError(f"no weights for {wanted}: give --weights FOLDER; `t2v evaluate weights` lists the files")
         for left_out in families.left_out:

@@ -56,7 +56,7 @@ class Request:
         from t2v.cli.outputs import read_prompts
         from t2v.cli.progress import Reporter
         from t2v.evaluation.clip_set import ClipSet
-        from t2v.evaluation.families import find_families
+        from t2v.evaluation.families import Pixels, find_families
         from t2v.evaluation.video_set import Reference, evaluate_videos
         from t2v.pipelines.device import resolve_device
 
@@ -76,7 +76,7 @@ class Request:
                 reporter.note("FVD and FID are left out: no --reference")
             for left_out in families.left_out:
                 reporter.note(f"left out: {left_out}")
-            result = evaluate_videos(clips, families.chosen, reference, reporter.step)
+            result = evaluate_videos(clips, [Pixels(), *families.chosen], reference, reporter.step)
         result.save(self.output)
         print_result(result)
         print(self.output)

@@ -139,7 +139,7 @@ class TextFit:
 
 @dataclass(frozen=True)
 class Families:
-    """The metrics that can be measured, and a word on each that cannot."""
+    """The metrics whose weights are there, and a word on each whose are not."""
 
     chosen: Sequence[Family]
     left_out: Sequence[str] = field(default_factory=tuple)
@@ -152,14 +152,14 @@ def find_families(
     device: torch.device,
     networks: Sequence[str] = NETWORKS,
 ) -> Families:
-    """Those that need no weights, and those of `networks` whose weights lie in the user's folder.
+    """Those of `networks` whose weights lie in the user's folder.
 
     Raises:
         InputError: weights that are not what their name says, see `find_weights`.
     """
-    chosen: list[Family] = [Pixels()]
     if weights is None:
-        return Families(chosen, ("FVD, FID, frame IS and CLIPSIM: no --weights FOLDER",))
+        return Families((), ("FVD, FID, frame IS and CLIPSIM: no --weights FOLDER",))
+    chosen: list[Family] = []
     left_out = []
     for network in networks:
         is_video = network in I3D_NETWORKS

@@ -11,6 +11,7 @@ from t2v.evaluation.intervals import Figure
 from t2v.models.base import save_json
 
 FORMAT = "t2v evaluation 1"
+_LONGEST = 80  # characters of a value in a message: more than a hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ def compare(first: Result, second: Result) -> list[Comparison]:
     if difference is not None:
         name, a, b = difference
         raise InputError(
-            f"the protocols differ: {name} is {json.dumps(a)} in the first and {json.dumps(b)} in the second; "
+            f"the protocols differ: {name} is {_written(a)} in the first and {_written(b)} in the second; "
             "measure both in one way"
         )
     if not shared:
@@ -122,6 +123,12 @@ def _differences(first: Any, second: Any, name: str = "") -> Iterator[tuple[str,
             yield from _differences(first.get(key), second.get(key), f"{name}.{key}" if name else key)
     elif first != second:
         yield name, first, second
+
+
+def _written(value: Any) -> str:
+    """As JSON; what is long, such as a list of seeds, is cut."""
+    text = json.dumps(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -56,6 +56,8 @@ def evaluate_videos(
     if reference is not None:
         compared = [family for family in families if family.wants_reference]
         others, seen = _measure(reference.clips, compared, lambda done: on_clip(len(clips) + done, total))
+        if min(len(facts.names), len(seen.names)) < 2:
+            raise InputError("a distance needs two videos and two of the reference at least")
         if seen.size != facts.size:
             sizes = ["{1}x{0}".format(*size) for size in (facts.size, seen.size)]
             raise InputError(f"the videos are {sizes[0]}, the reference {sizes[1]}: add --resolution, as 256")

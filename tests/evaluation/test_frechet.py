@@ -53,10 +53,11 @@ class Features(torch.nn.Module):
         return x
 
 
-def test_equals_torchmetrics():
+@pytest.mark.parametrize("num", [200, 15])  # more and fewer than dimensions
+def test_equals_torchmetrics(num):
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    first, second = samples(0, 300, 24), samples(1, 200, 24)
+    first, second = samples(0, 300, 24), samples(1, num, 24)
     metric = FrechetInceptionDistance(Features()).set_dtype(torch.float64)
     metric.update(torch.from_numpy(first), real=True)
     metric.update(torch.from_numpy(second), real=False)

@@ -46,6 +46,10 @@ def test_a_result_is_read_back_whole(tmp_path):
         ({"reference": {"split": "train", "num_videos": 9, "sha256": "00"}}, 'reference.split is "test" in the'),
         ({"reference": None}, "reference is {"),
         ({"seeds": {"bootstrap": 0, "videos": [0, 2]}}, r"seeds.videos is \[0, 1\] in the first"),
+        (
+            {"seeds": {"bootstrap": 0, "videos": [*range(999)]}},
+            r"in the first and \[0, 1, 2, [0-9 ,]{0,80} \.\.\. in the second",
+        ),
         ({"prompts_sha256": "00"}, 'prompts_sha256 is null in the first and "00"'),
         ({"settings": {"steps": 3}}, "settings.steps is null in the first and 3"),
         ({"settings_of": {"fvd": {**FVD, "weights": "cd" * 32}, "sharpness": {}}}, 'metrics.fvd.weights is "abab'),

@@ -35,7 +35,7 @@ def root(tmp_path_factory):
 def measured(root, name, families, num_frames=9, **sampling):
     chosen = Sampling(num_frames=num_frames, **sampling)
     reference = Reference(ClipSet.find(root / "real", chosen), "test")
-    return evaluate_videos(ClipSet.find(root / name, chosen), families.chosen, reference)
+    return evaluate_videos(ClipSet.find(root / name, chosen), [Pixels(), *families.chosen], reference)
 
 
 @pytest.fixture(scope="module")
@@ -178,8 +178,8 @@ def test_shuffled_frames_raise_the_distance_of_videos(distances):
 
 def test_what_needs_no_weights_runs_alone(root):
     families = find_families(None, False, 9, CPU)
-    assert families.left_out == ("FVD, FID, frame IS and CLIPSIM: no --weights FOLDER",)
-    result = evaluate_videos(ClipSet.find(root / "made", Sampling(9)), families.chosen)
+    assert not families.chosen and families.left_out == ("FVD, FID, frame IS and CLIPSIM: no --weights FOLDER",)
+    result = evaluate_videos(ClipSet.find(root / "made", Sampling(9)), [Pixels()])
     assert list(result.figures) == ["sharpness", "flicker", "warping error"] and result.protocol.reference is None
 
 
@@ -193,6 +193,9 @@ def test_wrong_input_is_told_in_a_line(root, tmp_path):
     clip = next(iter(find_families(root / "weights", True, 2, CPU).chosen[::-1]))
     with pytest.raises(InputError, match=r"20.mkv has no prompt, which CLIPSIM needs: give --prompts FILE"):
         evaluate_videos(ClipSet.find(root / "real", Sampling(2)), [clip])
+    with pytest.raises(InputError, match="a distance needs two videos and two of the reference"):
+        reference = Reference(ClipSet.find(root / "real", Sampling(2)), None)
+        evaluate_videos(ClipSet.find(write_videos(tmp_path / "one", 0, 1), Sampling(2)), [Pixels()], reference)
     write_videos(tmp_path / "mixed", 0, 1)
     write_videos(tmp_path / "mixed" / "more", 1, 1, lambda frames, _: frames[:, :24])
     with pytest.raises(InputError, match=r"32x24, others are not: add --resolution|24x32, others"):
