@@ -101,7 +101,7 @@ def fitting_weights(unet: VideoUNetConfig, config: AnimateDiffConfig, path: str 
     """The weights of modules by the names of our network, float32; InputError unless they fit the U-Net."""
     _check_fit(unet, config, path)
     weights = {
-        name.replace(".motion_modules.", ".temporal_attentions."): tensor.float()
+        name.replace(".motion_modules.", ".temporal_attentions."): tensor
         for name, tensor in read_animatediff(path).items()
         if not name.endswith(POSITIONS)
     }

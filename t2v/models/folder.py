@@ -225,11 +225,16 @@ def load_components(
     files = [path] if path.is_file() else _weight_files(path)
     vocabulary = _load_vocabulary(path / "vocabulary.json")
     labels = {part: str(path if path.is_file() else path / part) for part in STEMS}
-    text, unet_part, vae = (checkpoint.parts[part] for part in ("text_encoder", "unet", "vae"))
-    text_encoder = TextEncoder.from_parts(text.config, text.weights, words, labels["text_encoder"])
-    autoencoder = AutoencoderKL.from_parts(vae.config, vae.weights, labels["vae"])
-    load_unet = load_modelscope if is_modelscope(unet_part.config) else VideoUNet.from_parts
-    unet = load_unet(unet_part.config, unet_part.weights, labels["unet"])
+    merges = bool(loras) or (source is not None and source.lora is not None)
+    read_as = torch.float32 if merges else dtype  # what is merged is merged in full precision
+    part = checkpoint.parts.pop("text_encoder")  # one network's file at a time
+    text_encoder = TextEncoder.from_parts(part.config, part.weights, words, labels["text_encoder"], read_as)
+    part = checkpoint.parts.pop("vae")
+    autoencoder = AutoencoderKL.from_parts(part.config, part.weights, labels["vae"], dtype)
+    part = checkpoint.parts.pop("unet")
+    load_unet = load_modelscope if is_modelscope(part.config) else VideoUNet.from_parts
+    unet = load_unet(part.config, part.weights, labels["unet"], read_as)
+    del part
     _check_fit(path, unet, autoencoder, text_encoder)
     if source is not None:
         use_motion(unet, source, motion_norm)

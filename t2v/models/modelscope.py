@@ -101,8 +101,10 @@ def _image_block(name: Any, field: str) -> str:
     return BLOCKS[name]
 
 
-def load_modelscope(config: Mapping[str, Any], state_dict: Mapping[str, torch.Tensor], what: str) -> VideoUNet:
-    """A video U-Net from a `unet/config.json` and its weights, which messages call `what`. Parameters are float32.
+def load_modelscope(
+    config: Mapping[str, Any], state_dict: Mapping[str, torch.Tensor], what: str, dtype: torch.dtype = torch.float32
+) -> VideoUNet:
+    """A video U-Net from a `unet/config.json` and its weights, which messages call `what`.
 
     Raises:
         InputError: a setting that is not supported, or weights that do not fit: the first mismatch is named.
@@ -114,7 +116,7 @@ def load_modelscope(config: Mapping[str, Any], state_dict: Mapping[str, torch.Te
     own = unet.state_dict()
     public = {name: public_name(name) for name in own}
     check_state_dict({public[name]: _as_public(name, tensor) for name, tensor in own.items()}, state_dict, what)
-    weights = {name: state_dict[public[name]].float().reshape(tensor.shape) for name, tensor in own.items()}
+    weights = {name: state_dict[public[name]].to(dtype, copy=True).reshape(tensor.shape) for name, tensor in own.items()}
     unet.load_state_dict(weights, assign=True)
     return unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

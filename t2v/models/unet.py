@@ -171,12 +171,18 @@ class VideoUNet(nn.Module):
         return cls.from_parts(load_config(folder), load_state_dict(folder), str(folder))
 
     @classmethod
-    def from_parts(cls, config: dict[str, Any], state_dict: Mapping[str, torch.Tensor], what: str) -> "VideoUNet":
-        """From a public `config.json` and its weights; `what` is what messages call them. Parameters are float32."""
+    def from_parts(
+        cls,
+        config: dict[str, Any],
+        state_dict: Mapping[str, torch.Tensor],
+        what: str,
+        dtype: torch.dtype = torch.float32,
+    ) -> "VideoUNet":
+        """From a public `config.json` and its weights; `what` is what messages call them."""
         with torch.device("meta"):
             unet = cls(VideoUNetConfig.from_dict(config))
         check_state_dict(unet, state_dict, what)
-        unet.load_state_dict({name: tensor.float() for name, tensor in state_dict.items()}, assign=True)
+        unet.load_state_dict({name: tensor.to(dtype) for name, tensor in state_dict.items()}, assign=True)
         return unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:

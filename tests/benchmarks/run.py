@@ -13,7 +13,7 @@ import torch
 from tests.benchmarks.registry import BENCHMARKS, RESULTS, measure, write
 
 MODULES = ("curation", "attention_cpu", "data_pipeline", "unet_inflation")  # each registers its benchmarks
-PROGRAMS = ("temporal_training_step",)
+PROGRAMS = ("generate_memory", "temporal_training_step")
 
 
 def main() -> None:

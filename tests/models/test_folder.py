@@ -15,6 +15,7 @@ from t2v.models.inflate import inflate, save_motion
 from t2v.models.text_encoder import new_text_encoder, train_tokenizer
 from t2v.models.unet import VideoUNet
 from t2v.models.unet_config import MotionConfig, VideoUNetConfig
+from tests.peak_allocation import peak_allocation
 
 SCHEDULER = {
     "_class_name": "DDIMScheduler",
@@ -87,6 +88,24 @@ def test_load_components_in_another_dtype(model):
     loaded = load_components(str(model), dtype=torch.bfloat16)
     parts = (loaded.unet, loaded.autoencoder, loaded.text_encoder)
     assert {parameter.dtype for part in parts for parameter in part.parameters()} == {torch.bfloat16}
+    exact = load_components(str(model))
+    for part, whole in zip(parts, (exact.unet, exact.autoencoder, exact.text_encoder), strict=True):
+        assert_same_weights(part, whole.bfloat16())
+
+
+@pytest.mark.parametrize("motion", ["own", "animatediff"])
+def test_loading_holds_the_weights_once(tmp_path, motion):
+    unet, autoencoder, text_encoder = make_parts(with_motion=motion == "own")
+    save_model_folder(tmp_path, unet, autoencoder, text_encoder, SCHEDULER, dtype=torch.float16)
+    if motion == "animatediff":
+        diffusers = pytest.importorskip("diffusers")
+        sizes = {"block_out_channels": (8, 16), "motion_layers_per_block": 1, "motion_num_attention_heads": 2}
+        diffusers.MotionAdapter(**sizes, motion_norm_num_groups=4).half().save_pretrained(tmp_path / "motion")
+    kept = []
+    peak = peak_allocation(lambda: kept.append(load_components(str(tmp_path), dtype=torch.bfloat16)))
+    parts = (kept[0].unet, kept[0].autoencoder, kept[0].text_encoder)
+    num_parameters = sum(parameter.numel() for part in parts for parameter in part.parameters())
+    assert peak < 3 * num_parameters, "two bytes for each, and no copy in four"
 
 
 def test_load_components_without_motion_or_vocabulary(model):
