@@ -98,7 +98,7 @@ def load_animatediff(unet: VideoUNet, path: str | Path, norm_over_frames: bool |
 
 
 def fitting_weights(unet: VideoUNetConfig, config: AnimateDiffConfig, path: str | Path) -> dict[str, torch.Tensor]:
-    """The weights of modules by the names of our network, float32; InputError unless they fit the U-Net."""
+    """The weights of modules by the names of our network; InputError unless they fit the U-Net."""
     _check_fit(unet, config, path)
     weights = {
         name.replace(".motion_modules.", ".temporal_attentions."): tensor

@@ -116,7 +116,9 @@ def load_modelscope(
     own = unet.state_dict()
     public = {name: public_name(name) for name in own}
     check_state_dict({public[name]: _as_public(name, tensor) for name, tensor in own.items()}, state_dict, what)
-    weights = {name: state_dict[public[name]].to(dtype, copy=True).reshape(tensor.shape) for name, tensor in own.items()}
+    weights = {
+        name: state_dict[public[name]].to(dtype, copy=True).reshape(tensor.shape) for name, tensor in own.items()
+    }
     unet.load_state_dict(weights, assign=True)
     return unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -182,7 +182,8 @@ class VideoUNet(nn.Module):
         with torch.device("meta"):
             unet = cls(VideoUNetConfig.from_dict(config))
         check_state_dict(unet, state_dict, what)
-        unet.load_state_dict({name: tensor.to(dtype) for name, tensor in state_dict.items()}, assign=True)
+        # copied: in the file tensors lie at any address, and products of unaligned ones are rounded otherwise
+        unet.load_state_dict({name: tensor.to(dtype, copy=True) for name, tensor in state_dict.items()}, assign=True)
         return unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:

@@ -31,6 +31,7 @@ PROMPT = "a robot dancing in times square"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SIZES: dict[str, dict[str, Any]] = {  # of U-Net, autoencoder and text encoder
     "sd15": {"unet": (320, 640, 1280, 1280), "vae": (128, 256, 512, 512), "text": 768, "layers": 12, "vocab": 49408},
+    "narrow": {"unet": (96, 192, 384, 384), "vae": (32, 64, 128, 128), "text": 256, "layers": 12, "vocab": 49408},
     "tiny": {"unet": (32, 64, 64, 64), "vae": (32, 32, 32, 32), "text": 32, "layers": 2, "vocab": 600},
 }
 # Level of offload, and whether the decoder takes one frame at a time and the transformers a part of their tokens.
