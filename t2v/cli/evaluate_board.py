@@ -31,10 +31,10 @@ Judge = Annotated[Path | None, typer.Option(help="Folder of a recogniser. [defau
 NumVideos = Annotated[int, typer.Option(min=2, help="Videos of each row, verbs in turn.")]
 VideoSeed = Annotated[int, typer.Option(help="Video i uses seed + i.")]
 
-_PLAIN_WIDTH = 150  # of the table, where there is no terminal
+_PLAIN_WIDTH = 160  # of the table, where there is no terminal
 _HEADINGS = {
-    "actor": "actor", "scene": "scene", "verb": "verb, motion alone", "path_verb": "verb, actor's path",
-    "match": "actor matched", "flicker": "background flicker", "distance": "world-Frechet", "seconds": "s / video",
+    "actor": "actor", "scene": "scene", "verb": "verb\nby motion", "path_verb": "verb\nby path",
+    "match": "actor\nmatched", "flicker": "background\nflicker", "distance": "world-\nFrechet", "seconds": "s / video",
 }  # fmt: skip
 
 
@@ -71,11 +71,13 @@ def mini_board(
     from t2v.pipelines.settings import GenerationSettings, check_seed
     from t2v.pipelines.text_to_video import load
 
-    check_file(output, ".json", overwrite)
+    sheet = output.with_suffix(".jpg")
+    for file, suffix in ((output, ".json"), (sheet, ".jpg")):
+        check_file(file, suffix, overwrite)
     given = options.given(num_inference_steps=num_inference_steps, sampler=sampler, guidance_scale=guidance_scale)
     settings = GenerationSettings.check_options(given, "the command line")
-    check_seed(seed * 16, 16 * num_videos)
     clips, judge = BoardData.read(data, num_videos), load_recogniser(recogniser or ZOO / "recogniser")
+    check_seed(seed * judge.config.num_frames, judge.config.num_frames * num_videos)
     clips.check(judge)
     reporter = Reporter(quiet)
     with reporter.stage("judging"):
@@ -84,7 +86,7 @@ def mini_board(
         judged = judge_all(request, reporter.step)
     figures = board_figures(judged, request.judge.reference)
     reached = gates(figures)
-    save_picture(board_sheet(judged), output.with_suffix(".jpg"))
+    save_picture(board_sheet(judged), sheet)
     protocol, subject = _protocol(request, figures), _subject(request)
     details = {"gates": reached, "videos": [video.to_dict() for video in judged]}
     Result(protocol, figures, subject, details).save(output)
@@ -139,8 +141,9 @@ def _print_board(figures: "Figures", reached: list[dict[str, Any]]) -> None:
     from t2v.evaluation.board import ROWS
     from t2v.evaluation.board_report import SHUFFLED
 
-    table = Table("", *_HEADINGS.values(), title="mean [95% interval]", title_justify="left")
-    for row, name in {**ROWS, SHUFFLED: "held-out videos by others' captions"}.items():
+    table = Table("", *_HEADINGS.values(), title="mean, and its 95% interval", title_justify="left")
+    table.columns[0].no_wrap = True
+    for row, name in {**ROWS, SHUFFLED: "held-out pairs, others' captions"}.items():
         table.add_row(name, *(_cell(figures.get(f"{row}.{measure}")) for measure in _HEADINGS))
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
@@ -155,7 +158,8 @@ def _print_board(figures: "Figures", reached: list[dict[str, Any]]) -> None:
 def _cell(figure: "Figure | None") -> str:
     if figure is None or figure.value is None:
         return "-"
-    return f"{figure.value:.2f}\n{figure.low:.2f} to {figure.high:.2f}"
+    digits = 0 if figure.value >= 100 else 2
+    return f"{figure.value:.{digits}f}\n{figure.low:.{digits}f} to {figure.high:.{digits}f}"
 
 
 def train_recogniser(
@@ -175,15 +179,14 @@ def train_recogniser(
     """
     from dataclasses import replace
 
+    from t2v.cli.outputs import check_folder
     from t2v.cli.progress import Reporter
-    from t2v.errors import InputError
     from t2v.evaluation.labelled_clips import labelled_clips
     from t2v.evaluation.recogniser import save_recogniser
     from t2v.evaluation.recogniser_training import ClipMemory, TrainingOptions, accuracy, config_for
     from t2v.evaluation.recogniser_training import train_recogniser as train
 
-    if output.exists() and not overwrite:
-        raise InputError(f"{output} exists: choose another folder or pass --overwrite")
+    check_folder(output, overwrite)
     reporter = Reporter(quiet)
     folders = [labelled_clips(folder) for folder in (*data, *check)]
     learned = [clip for clips in folders[: len(data)] for clip in clips]

@@ -28,9 +28,9 @@ RENDERED, RENDERED_SEEN = "rendered", "rendered_seen"
 ROWS = {
     HELD_OUT: "held-out pairs",
     SEEN: "seen pairs",
-    INDEPENDENT: "image model per frame, independent noise",
-    SHARED: "image model per frame, shared noise",
-    RENDERED: "rendered clips, held-out pairs: the ceiling",
+    INDEPENDENT: "image model, independent noise",
+    SHARED: "image model, shared noise",
+    RENDERED: "rendered clips, held-out pairs",
     RENDERED_SEEN: "rendered clips, seen pairs",
 }
 """What is judged: the model on pairs of actor and scene that training never saw, and on pairs that it did; then, for

@@ -56,7 +56,10 @@ def _figure(videos: Sequence[Judged], name: str) -> Figure:
 
 
 def _distance(features: NDArray[np.float64], reference: NDArray[np.float64]) -> Figure:
-    """World-Frechet distance of features (N, D): the recogniser's, so never to be called FVD."""
+    """World-Frechet distance of features (N, D): the recogniser's, so never to be called FVD.
+
+    With fewer than some hundred videos it mostly tells which captions were drawn: read it beside the rendered clips'.
+    """
     value = frechet_distance(features, reference)
     return statistic_figure(value, lambda chosen: frechet_distance(features[chosen], reference), len(features))
 

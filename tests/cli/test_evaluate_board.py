@@ -53,6 +53,8 @@ def test_mini_board_refuses_before_work(t2v_command, board, tmp_path):
     options = ("--data", board, "--recogniser", tmp_path, "--num-videos", 2)
     done = t2v_command("evaluate", "mini-board", *options, "-o", "board.json")
     assert done.code == 2 and "config.json is missing" in done.err
+    done = t2v_command("evaluate", "mini-board", "--data", board, "-o", "board.txt")
+    assert done.code == 2 and "a .json file" in done.err
     assert not list(tmp_path.iterdir())
 
 
