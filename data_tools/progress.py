@@ -24,6 +24,7 @@ class Progress:
             MofNCompleteColumn(),
             TextColumn("files, {task.fields[totals]}", markup=False),
             TimeElapsedColumn(),
+            TextColumn("ETA"),
             TimeRemainingColumn(),
         )
         self._bar = Bar(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -27,7 +28,8 @@ from t2v.data.sources import find_sources
 from t2v.data.video_io import VideoReader
 from t2v.errors import InputError
 from tests.data_tools.edits import painted_shot
-from tests.data_tools.media import counted, encode
+from tests.data_tools.media import DATA, counted, encode, listed, needs_data
+from tests.data_tools.test_probe import BROKEN
 
 CONDITION = "score_motion > 0.001 and score_duplicate < 0.95"
 MAIN = "from data_tools.cli import main; main()"
@@ -37,8 +39,8 @@ def _command(*arguments):
     return [sys.executable, "-c", MAIN, *map(str, arguments)]
 
 
-def _run(*arguments):
-    return subprocess.run(_command(*arguments), capture_output=True, text=True, timeout=300)
+def _run(*arguments, timeout=300):
+    return subprocess.run(_command(*arguments), capture_output=True, text=True, timeout=timeout)
 
 
 def _here(*arguments):
@@ -237,3 +239,22 @@ def test_a_wrong_file_ends_with_one_line_and_code_2(tmp_path):
     )
     (tmp_path / "bad.yaml").write_text("a: [")
     assert "is no YAML" in _run("run", tmp_path / "bad.yaml").stderr
+
+
+@pytest.mark.slow
+@needs_data
+def test_all_real_and_broken_videos_come_through(tmp_path):
+    source = tmp_path / "raw"
+    files = [entry["file"] for folder in ("videos/", "broken/") for entry in listed(folder)]
+    for file in files:
+        (source / file).parent.mkdir(parents=True, exist_ok=True)
+        (source / file).symlink_to(DATA / file)
+    config = _write_config(tmp_path, source, filter="score_static < 1", report={"kept": 5, "per_reason": 2})
+    done = _run("run", config, "--time-limit", 120, timeout=1800)
+    assert done.returncode == 0, done.stderr
+    rows = read_manifest(tmp_path / "out")
+    seen = {str(row.extra.get("source_path") or row.path).partition("/raw/")[2] for row in rows}
+    assert seen == set(files)
+    failed = {row.path.rpartition("/")[2] for row in rows if row.error}
+    assert failed == BROKEN.keys()
+    print(Counter("failed" if row.error else "filtered" if row.extra.get("filtered") else "kept" for row in rows))
