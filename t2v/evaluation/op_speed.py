@@ -46,12 +46,12 @@ class Case:
     functions: Mapping[str, Callable[..., Any]]
     num_bytes: int  # that the forward pass reads and writes at least
     flops: int  # of its matrix products
-    modes: tuple[str, ...] = ("forward", "both")
+    modes: tuple[str, ...] = ("forward", "backward", "both")
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One function of one case in one mode: forward alone, or both with the backward pass."""
+    """One function of one case in one mode: the forward pass, the backward pass, or both."""
 
     case: str
     mode: str
@@ -166,14 +166,14 @@ def network_case(
 
 def measure(case: Case, rounds: int, device: torch.device, roofline: Roofline) -> Iterator[Measurement]:
     """Time every function of a case in every mode."""
+    # backward: the inputs, the output's gradient, and the inputs' gradients; twice the products
+    scales = {"forward": 1, "backward": 2, "both": 3}
     for mode in case.modes:
         functions = {name: _call(function, case.inputs, mode) for name, function in case.functions.items()}
         timings = time_functions(functions, rounds, device)
         first = next(iter(timings.values())).median
-        # backward: the inputs, the output's gradient, and the inputs' gradients; twice the products
-        scale = 1.0 if mode == "forward" else 3.0
         for name, timing in timings.items():
-            num_bytes, flops = int(case.num_bytes * scale), int(case.flops * scale)
+            num_bytes, flops = case.num_bytes * scales[mode], case.flops * scales[mode]
             yield Measurement(
                 case.name, mode, name, timing, first / timing.median, num_bytes / timing.median,
                 flops / timing.median, roofline.floor(num_bytes, flops) / timing.median,
@@ -190,12 +190,14 @@ def _call(function: Callable[..., Any], inputs: tuple[torch.Tensor, ...], mode: 
         return forward
 
     leaves = [x.detach().requires_grad_() for x in inputs]
-    seeds: list[torch.Tensor] = []
+    kept: dict[str, torch.Tensor] = {}  # the output, for a backward pass alone, and its gradient
 
-    def both() -> object:
-        out = function(*leaves)
-        if not seeds:
-            seeds.append(torch.randn_like(out))
-        return torch.autograd.grad(out, leaves, seeds[0])
+    def differentiate() -> object:
+        out = kept["out"] if "out" in kept else function(*leaves)
+        if mode == "backward":
+            kept["out"] = out
+        if "grad" not in kept:
+            kept["grad"] = torch.randn_like(out)
+        return torch.autograd.grad(out, leaves, kept["grad"], retain_graph=mode == "backward")
 
-    return both
+    return differentiate

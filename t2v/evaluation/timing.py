@@ -2,9 +2,8 @@
 
 import platform
 import random
-import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ class Timing:
     p20: float
     p80: float
     peak_bytes: int
+    graph: bool  # replayed from a CUDA graph; False: launched each time
 
 
 @dataclass(frozen=True)
@@ -37,23 +37,54 @@ class Roofline:
 
 
 Function = Callable[[], object]
+Seconds = dict[str, list[float]]
 
 
 def time_functions(functions: Mapping[str, Function], rounds: int, device: torch.device) -> dict[str, Timing]:
     """Time each function once per round, in another order each round, after a warm-up.
 
-    On CUDA each is replayed from a CUDA graph, with the second-level cache overwritten before.
+    On CUDA each is replayed from a CUDA graph, unless it cannot be captured, with the second-level cache overwritten
+    before.
     """
-    peaks = {name: _peak_bytes(function, device) for name, function in functions.items()}
-    time_one = _time_on_cuda if device.type == "cuda" else _time_on_cpu
-    ready = {name: _graph(function) if device.type == "cuda" else function for name, function in functions.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    if device.type != "cuda":
+        for function in functions.values():
+            function()
+        return _summaries(functions, _rounds(functions, rounds, _time_on_cpu))
+    stream = torch.cuda.Stream(device)  # a backward pass runs, and is captured, where its forward pass ran
+    with torch.cuda.device(device), torch.cuda.stream(stream):
+        peaks = {name: _peak_bytes(function, device) for name, function in functions.items()}
+        graphs = {name: _graph(function, stream) for name, function in functions.items()}
+        ready = {name: graphs[name] or function for name, function in functions.items()}
+        return _summaries(functions, _rounds(ready, rounds, _time_on_cuda), peaks, graphs)
+
+
+def _rounds(functions: Mapping[str, Function], rounds: int, time_one: Callable[[Function], float]) -> Seconds:
+    seconds: Seconds = {name: [] for name in functions}
     order, shuffle = list(functions), random.Random(0).shuffle
     for _ in range(rounds):
         shuffle(order)
         for name in order:
-            seconds[name].append(time_one(ready[name]))
-    return {name: _summary(values, peaks[name]) for name, values in seconds.items()}
+            seconds[name].append(time_one(functions[name]))
+    return seconds
+
+
+def _summaries(
+    names: Iterable[str],
+    seconds: Seconds,
+    peaks: Mapping[str, int] | None = None,
+    graphs: Mapping[str, Function | None] | None = None,
+) -> dict[str, Timing]:
+    found = {}
+    for name in names:
+        p20, median, p80 = (percentile(seconds[name], percent) for percent in (20, 50, 80))
+        graph = graphs is not None and graphs[name] is not None
+        found[name] = Timing(median, p20, p80, 0 if peaks is None else peaks[name], graph)
+    return found
+
+
+def percentile(values: list[float], percent: float) -> float:
+    """The value below which `percent` of `values` lie, interpolated linearly."""
+    return torch.tensor(values, dtype=torch.float64).quantile(percent / 100).item()
 
 
 def measure_roofline(device: torch.device, dtype: torch.dtype) -> Roofline:
@@ -79,18 +110,8 @@ def device_name(device: torch.device) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _summary(seconds: list[float], peak_bytes: int) -> Timing:
-    values = torch.tensor(seconds, dtype=torch.float64)
-    return Timing(
-        statistics.median(seconds), values.quantile(0.2).item(), values.quantile(0.8).item(), peak_bytes
-    )  # fmt: skip
-
-
 def _peak_bytes(function: Function, device: torch.device) -> int:
     """Warm the function up and find its peak."""
-    if device.type != "cuda":
-        function()
-        return 0
     for _ in range(WARM_UP):
         function()
     torch.cuda.synchronize(device)
@@ -101,17 +122,15 @@ def _peak_bytes(function: Function, device: torch.device) -> int:
     return torch.cuda.max_memory_allocated(device) - before
 
 
-def _graph(function: Function) -> Function:
-    """The function as the replay of a CUDA graph."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP):
-            function()
-    torch.cuda.current_stream().wait_stream(stream)
+def _graph(function: Function, stream: torch.cuda.Stream) -> Function | None:
+    """The function, which is warm, as the replay of a CUDA graph; None if it cannot be captured."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        function()
+    try:
+        with torch.cuda.graph(graph, stream=stream):
+            function()
+    except RuntimeError:  # it waits for the device, say, or reads from the CPU
+        torch.cuda.synchronize()
+        return None
     return graph.replay
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from t2v.ops import functional
-from tests.benchmarks.ops import permuted_attention
+from tests.benchmarks.op_cases import permuted_attention
 from tests.benchmarks.registry import Case, benchmark
 
 # videos, frames, pixels, heads, head size: the embedded model's levels, then Stable Diffusion's

@@ -1,156 +1,123 @@
-"""The ops, the temporal modules and the whole U-Net against the plain reference and diffusers.
+"""The ops, the temporal modules and whole networks against the plain reference, diffusers and make-a-video-pytorch.
 
     python -m tests.benchmarks.ops                  on a GPU: Stable Diffusion 1.5 sizes in bfloat16, under 8 minutes
-    python -m tests.benchmarks.ops --device cpu     the embedded model's sizes, 1 to 2 minutes
+    python -m tests.benchmarks.ops --device cpu     the embedded model's sizes
+    python -m tests.benchmarks.ops --sizes tiny     all that it does, at sizes without meaning
 
-Rows go to tests/benchmarks/results/ops.csv; `python -m tests.benchmarks.plot` draws them.
+Cases run in a worker process. One that fails, hangs or takes the GPU down with it is named, and a new worker goes on
+after it; rows go to tests/benchmarks/results/ops.csv as they come. `python -m tests.benchmarks.plot` draws them.
 """
 
 import argparse
 import csv
 import datetime
 import importlib.metadata
+import json
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
-from diffusers.models.resnet import TemporalConvLayer
-from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
-from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 
 from t2v.evaluation import op_speed
-from t2v.evaluation.op_speed import Case, LevelShape, Measurement
+from t2v.evaluation.op_speed import Case, Measurement
 from t2v.evaluation.timing import Roofline, device_name, measure_roofline
-from t2v.models.unet import VideoUNetConfig
-from t2v.nn.temporal_attention import TemporalAttention
-from t2v.nn.temporal_conv import TemporalConv
 from t2v.ops.backend import triton_runs_on
+from tests.benchmarks.op_cases import HAS_MAKE_A_VIDEO, SIZES, Portion, portions
 from tests.benchmarks.registry import RESULTS
-
-MARGIN = 45  # seconds kept for the case that is running
-
-
-def permuted_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """How diffusers' temporal transformers attend: copies to (B*N, F, C), fused attention, a copy back."""
-    b, f, n, heads, d = query.shape
-    q, k, v = (
-        x.permute(0, 2, 1, 3, 4).reshape(b * n, f, heads * d).view(b * n, f, heads, d).transpose(1, 2)
-        for x in (query, key, value)
-    )
-    limit = 65535  # of the fused CUDA kernels, per batch
-    portions = zip(*(x.split(limit) for x in (q, k, v)), strict=True)
-    out = torch.cat([torch.nn.functional.scaled_dot_product_attention(*portion) for portion in portions])
-    out = out.transpose(1, 2).reshape(b, n, f, heads * d)
-    return out.transpose(1, 2).contiguous()
+from tests.benchmarks.supervisor import supervise
 
 
-def module_cases(level: LevelShape, num_frames: int, dtype: torch.dtype, device: torch.device) -> Iterator[Case]:
-    """Whole temporal modules. diffusers' transformers have a feed-forward layer and a second attention too, and its
-    convolution layer four convolutions: they are what a network of theirs pays at this place.
-    """
-    c, size, head_dim = level.channels, level.size, level.channels // level.heads
-    x = torch.randn(2 * num_frames, size, size, c, dtype=dtype, device=device).permute(0, 3, 1, 2)
-    label = f"{size}x{size}x{c}_f{num_frames}"
-    norm = {"norm_num_groups": 32}
-    with torch.device(device):
-        modules: dict[str, torch.nn.Module] = {
-            "TransformerTemporalModel": TransformerTemporalModel(level.heads, head_dim, c, **norm),
-            "AnimateDiffTransformer3D": AnimateDiffTransformer3D(
-                level.heads, head_dim, c, **norm, positional_embeddings="sinusoidal",
-                num_positional_embeddings=max(32, num_frames),
-            ),
-            "TemporalAttention": TemporalAttention(c, level.heads),
-            "TemporalConvLayer": TemporalConvLayer(c, c),
-            "TemporalConv": TemporalConv(c),
-        }  # fmt: skip
-    for module in modules.values():
-        module.to(dtype).eval().requires_grad_(False)
-    yield Case(
-        f"attention_module_{label}",
-        (x,),
-        {
-            "diffusers TransformerTemporalModel": lambda x: (
-                modules["TransformerTemporalModel"](x, num_frames=num_frames).sample
-            ),
-            "diffusers AnimateDiffTransformer3D": lambda x: modules["AnimateDiffTransformer3D"](
-                x, num_frames=num_frames
-            ),
-            "t2v TemporalAttention": lambda x: modules["TemporalAttention"](x, num_frames),
-        },
-        0,
-        0,
-    )
-    yield Case(
-        f"conv_module_{label}",
-        (x,),
-        {
-            "diffusers TemporalConvLayer": lambda x: modules["TemporalConvLayer"](x, num_frames=num_frames),
-            "t2v TemporalConv": lambda x: modules["TemporalConv"](x, num_frames),
-        },
-        0,
-        0,
-    )
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print and append the rows as they come."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--sizes", choices=SIZES, help="[default: sd15 on a GPU, mini elsewhere]")
+    parser.add_argument("--case", default="", help="only cases whose names contain this")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--minutes", type=float, default=7.5, help="the whole run ends then")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--output", type=Path, default=RESULTS / "ops.csv")
+    parser.add_argument("--dry-run", action="store_true", help="print the rows only")
+    parser.add_argument("--worker", help="measure here, from this case on, and print messages")
+    arguments = parser.parse_args(argv)
+    if arguments.worker is not None:
+        work(arguments)
+        return
+    if not HAS_MAKE_A_VIDEO:
+        print("make-a-video-pytorch is left out: pip install --no-deps make-a-video-pytorch")
+    given = argv if argv is not None else sys.argv[1:]
+    command = [sys.executable, "-m", "tests.benchmarks.ops", *given, "--worker"]
+    for message in supervise(command, time.monotonic() + 60 * arguments.minutes):
+        if "row" not in message:
+            print(message["text"], flush=True)
+            continue
+        print_row(message["row"])
+        if not arguments.dry_run:
+            append(message["row"], arguments.output)
 
 
-def unet_case(num_frames: int, size: int, dtype: torch.dtype, device: torch.device) -> Case:
-    """Stable Diffusion 1.5, inflated, with diffusers' two video networks of its size in the same rounds."""
-    own = op_speed.network_case(
-        "unet_sd15", VideoUNetConfig.from_dict(op_speed.SD15_UNET), num_frames, size, 2, dtype, device
-    )
-    with torch.device(device):
-        adapter = diffusers.UNetMotionModel(
-            cross_attention_dim=768, num_attention_heads=8, motion_num_attention_heads=8, motion_max_seq_length=128
-        )
-        joint = diffusers.UNet3DConditionModel(cross_attention_dim=768, attention_head_dim=64)
-    adapter, joint = adapter.to(dtype).eval(), joint.to(dtype).eval()
-    texts = own.inputs[1].repeat_interleave(num_frames, 0)
-    functions: dict[str, Any] = {
-        **own.functions,
-        "diffusers UNetMotionModel": lambda x, _text, t, _fps: adapter(x, t, texts).sample,
-        "diffusers UNet3DConditionModel": lambda x, text, t, _fps: joint(x, t, text).sample,
-    }
-    return Case(own.name, own.inputs, functions, 0, 0, modes=("forward",))
+def work(arguments: argparse.Namespace) -> None:
+    """Measure from a case on, PORTION.CASE, and print messages: a case begins, a row, a text."""
+    first = tuple(int(number) for number in arguments.worker.split("."))
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    on_gpu = device.type == "cuda"
+    dtype = torch.bfloat16 if on_gpu else torch.float32
+    roofline = measure_roofline(device, dtype)
+    rates = f"{roofline.bytes_per_s / 1e9:.0f} GB/s, {roofline.flops_per_s / 1e12:.2f} TFLOP/s"
+    tell(text=f"{device_name(device)}: {rates}")
+    planned = portions(SIZES[arguments.sizes or ("sd15" if on_gpu else "mini")], dtype, device)
+    for place, seconds, case in enumerate_cases(planned, first):
+        if arguments.case in case.name:
+            tell(begin=place, seconds=seconds, name=case.name)
+            for found in op_speed.measure(runnable(case), arguments.rounds, device, roofline):
+                tell(row=row(found, device, dtype, roofline))
 
 
-def gpu_cases(device: torch.device) -> Iterator[Case]:
-    """The most telling first: 16 frames and the whole network, then longer and shorter videos."""
-    dtype = torch.bfloat16
-    for num_frames in (16, 76, 8, 32):
-        levels = op_speed.SD15_LEVELS
-        for case in op_speed.op_cases(levels, 2, num_frames, dtype, device, ("torch", "triton")):
-            yield with_permuted(case)
-        for level in levels[:1] if num_frames != 16 else levels:
-            yield from module_cases(level, num_frames, dtype, device)
-        if num_frames == 16:
-            yield unet_case(num_frames, 64, dtype, device)
+def enumerate_cases(planned: list[Portion], first: tuple[int, ...]) -> Iterator[tuple[list[int], float, Case]]:
+    """Cases from the `first` one on, each with its place and its seconds; the portions before are not made."""
+    for i, portion in enumerate(planned):
+        if i >= first[0]:
+            tell(begin=[i, 0 if i > first[0] else first[1]], seconds=portion.seconds, name=f"making of portion {i}")
+            for j, case in enumerate(portion.cases()):
+                if (i, j) >= first:
+                    yield [i, j], portion.seconds, case
 
 
-def cpu_cases(device: torch.device) -> Iterator[Case]:
-    """The embedded model's sizes, float32; the kernels do not run here."""
-    for case in op_speed.op_cases(op_speed.MINI_LEVELS, 2, 16, torch.float32, device, ("torch",)):
-        yield with_permuted(case)
-    for level in op_speed.MINI_LEVELS[:2]:
-        yield from module_cases(level, 16, torch.float32, device)
+def runnable(case: Case) -> Case:
+    """The case without the functions that cannot run here: a peer must not cost the others their row."""
+    functions: dict[str, Callable[..., Any]] = {}
+    for name, function in case.functions.items():
+        try:
+            with torch.no_grad():
+                function(*case.inputs)
+            functions[name] = function
+        except (RuntimeError, NotImplementedError) as error:
+            tell(text=f"{case.name}, {name} cannot run: {str(error).splitlines()[0]}")
+    return replace(case, functions=functions)
 
 
-def with_permuted(case: Case) -> Case:
-    """Attention over frames gets diffusers' way as its baseline."""
-    if not case.name.startswith("temporal_attention"):
-        return case
-    functions = {"permuted copies and SDPA": permuted_attention, **case.functions}
-    return Case(case.name, case.inputs, functions, case.num_bytes, case.flops)
+def tell(**message: Any) -> None:
+    """A message to the process that started this one."""
+    print(json.dumps(message), flush=True)
 
 
 def row(found: Measurement, device: torch.device, dtype: torch.dtype, roofline: Roofline) -> dict[str, Any]:
     """A line of the CSV."""
+    peer = "make-a-video-pytorch"
     return {
         "date": datetime.date.today().isoformat(),
         "device": device_name(device),
         "torch": torch.__version__,
+        "cuda": torch.version.cuda or "",
         "triton": importlib.metadata.version("triton") if triton_runs_on(device) else "",
         "diffusers": diffusers.__version__,
+        peer: importlib.metadata.version(peer) if HAS_MAKE_A_VIDEO else "",
         "dtype": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads() if device.type == "cpu" else "",
         "case": found.case,
@@ -164,58 +131,29 @@ def row(found: Measurement, device: torch.device, dtype: torch.dtype, roofline: 
         "tflop_per_s": round(found.flops_per_s / 1e12, 2),
         "of_roofline": round(found.of_roofline, 3),
         "peak_mib": round(found.timing.peak_bytes / 2**20, 1),
+        "cuda_graph": found.timing.graph,
         "roofline_gb_per_s": round(roofline.bytes_per_s / 1e9, 1),
         "roofline_tflop_per_s": round(roofline.flops_per_s / 1e12, 2),
     }
 
 
-def main() -> None:
-    """Measure, print and append the rows as they come."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--case", default="", help="only cases whose names contain this")
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--minutes", type=float, default=8.0, help="no case is begun that might end later")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--dry-run", action="store_true", help="print the rows only")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    end = time.monotonic() + 60 * arguments.minutes - MARGIN
-    device = torch.device(arguments.device)
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    roofline = measure_roofline(device, dtype)
-    print(f"{device_name(device)}: {roofline.bytes_per_s / 1e9:.0f} GB/s, {roofline.flops_per_s / 1e12:.2f} TFLOP/s")
-    for case in (gpu_cases if device.type == "cuda" else cpu_cases)(device):
-        if arguments.case not in case.name:
-            continue
-        if time.monotonic() > end:
-            print(f"out of time at {case.name}")
-            break
-        try:
-            found = list(op_speed.measure(case, arguments.rounds, device, roofline))
-        except RuntimeError as error:  # a peer that cannot run at this size must not cost the rest
-            print(f"{case.name} failed: {error}", flush=True)
-            continue
-        rows = [row(measurement, device, dtype, roofline) for measurement in found]
-        for line in rows:
-            print(
-                f"{line['case']:44} {line['mode']:8} {line['function']:36} {line['median_ms']:9.3f} ms "
-                f"[{line['p20_ms']:.3f} {line['p80_ms']:.3f}]  x{line['speedup']:.2f}  {line['of_roofline']:.0%}",
-                flush=True,
-            )
-        if not arguments.dry_run:
-            append(rows)
+def print_row(line: dict[str, Any]) -> None:
+    """One line for the terminal."""
+    print(
+        f"{line['case']:40} {line['mode']:8} {line['function']:32} {line['median_ms']:9.3f} ms "
+        f"[{line['p20_ms']:.3f} {line['p80_ms']:.3f}]  x{line['speedup']:.2f}  {line['of_roofline']:.0%}",
+        flush=True,
+    )
 
 
-def append(rows: list[dict[str, Any]]) -> None:
-    """Append to results/ops.csv; the first rows bring the header."""
-    path = RESULTS / "ops.csv"
+def append(line: dict[str, Any], path: Path) -> None:
+    """Append to the CSV; the first row brings the header."""
     new = not path.exists()
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, list(line))
         if new:
             writer.writeheader()
-        writer.writerows(rows)
+        writer.writerow(line)
 
 
 if __name__ == "__main__":

@@ -30,10 +30,29 @@ def test_measurements_have_each_function_in_each_mode() -> None:
     case = next(op_speed.op_cases(LEVELS[:1], 1, 2, torch.float32, CPU, ("torch",)))
     rows = list(op_speed.measure(case, 2, CPU, Roofline(1e9, 1e9)))
     assert [(row.mode, row.function) for row in rows] == [
-        (mode, function) for mode in ("forward", "both") for function in ("reference", "torch")
+        (mode, function) for mode in ("forward", "backward", "both") for function in ("reference", "torch")
     ]
     assert rows[0].speedup == 1
+    assert [row.bytes_per_s * row.timing.median for row in rows[::2]] == pytest.approx(
+        [case.num_bytes, 2 * case.num_bytes, 3 * case.num_bytes]
+    )
     assert all(row.bytes_per_s > 0 for row in rows)
+
+
+def test_backward_alone_runs_the_forward_pass_once() -> None:
+    calls = []
+
+    def square(x: torch.Tensor) -> torch.Tensor:
+        calls.append(x)
+        return x * x
+
+    counts = {}
+    for mode in ("forward", "backward", "both"):
+        case = op_speed.Case("square", (torch.ones(3),), {"square": square}, 0, 0, modes=(mode,))
+        list(op_speed.measure(case, 4, CPU, Roofline(1e9, 1e9)))
+        counts[mode] = len(calls)
+        calls.clear()
+    assert counts == {"forward": 5, "backward": 1, "both": 5}
 
 
 def test_network_case_takes_both_networks() -> None:
