@@ -16,7 +16,19 @@ from typer.core import TyperCommand, TyperGroup
 from t2v import __version__
 from t2v.errors import InputError
 
-COMMANDS = ("generate", "interpolate", "extend", "animate", "info", "convert", "inflate", "train", "evaluate", "bench")
+COMMANDS = (
+    "generate",
+    "interpolate",
+    "extend",
+    "animate",
+    "info",
+    "convert",
+    "inflate",
+    "train",
+    "evaluate",
+    "bench",
+    "tune",
+)
 
 
 class _LazyGroup(TyperGroup):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any
 
-START_SECONDS = 120.0  # imports, the device, the roofline
+START_SECONDS = 240.0  # imports, the device, the roofline
 
 
 def supervise(command: list[str], deadline: float) -> Iterator[dict[str, Any]]:

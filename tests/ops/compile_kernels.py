@@ -23,7 +23,7 @@ from triton.compiler import ASTSource
 
 from t2v.ops.library import CHUNK
 from t2v.ops.triton import group_norm, temporal_attention, temporal_conv
-from t2v.ops.triton.configs import NORM_OPTIONS, attention_config, conv_config
+from t2v.ops.triton.configs import NORM_CONFIG, attention_config, conv_config
 
 ARCHITECTURES = (80, 90, 100)
 HEAD_DIMS = (40, 64, 80, 128, 160)
@@ -65,7 +65,7 @@ def attention_builds(num_frames: int, head_dim: int, with_bias: bool) -> Iterato
 
 def norm_builds(channels: int, num_groups: int) -> Iterator[Build]:
     """The five kernels of group norm with SiLU, forward and backward, in bfloat16."""
-    tile, options = _split(NORM_OPTIONS)
+    tile, options = _split(NORM_CONFIG.options())
     types = {name: "*bf16" for name in ("x", "out", "grad", "grad_x", "weight", "bias")}
     types |= {name: "*fp32" for name in ("partials", "mean", "rstd", "means")} | {"HW": "i32", "eps": "fp32"}
     constants = {"C": channels, "G": num_groups, "CHUNK": CHUNK, "SILU": True, **tile}
@@ -78,7 +78,7 @@ def norm_builds(channels: int, num_groups: int) -> Iterator[Build]:
 
 def conv_build(channels: int, pixels: int, with_epilogue: bool) -> Build:
     """The convolution in bfloat16, alone or with all that may follow it."""
-    tile, options = _split(conv_config(channels, channels, pixels).options())
+    tile, options = _split(conv_config(channels, pixels).options())
     flags = {"BIAS": True, **dict.fromkeys(("SHIFT", "RESIDUAL", "PARTIALS"), with_epilogue)}
     tensors = ("x", "weight", "bias", "out", *(("shift", "residual") if with_epilogue else ()))
     types = dict.fromkeys(tensors, "*bf16") | {"partials": "*fp32", "F": "i32", "HW": "i32"}

@@ -1,9 +1,20 @@
 """Tile sizes of the kernels: a fixed table, nothing is tuned at run time.
 
-Chosen by registers and shared memory: each compiles for compute capability 8.0 and 9.0 without spilling.
+Chosen by registers and shared memory: each compiles for compute capability 8.0, 9.0 and 10.0, and no half-precision one
+spills on the first two. `t2v tune` measures others on the GPU at hand; `t2v.ops.triton.tuned` keeps what it finds.
 """
 
 from dataclasses import asdict, dataclass
+
+
+def _check(config: object, **rules: bool) -> None:
+    for rule, kept in rules.items():
+        if not kept:
+            raise ValueError(f"{config}: not {rule.replace('_', ' ')}")
+
+
+def _powers(*numbers: int) -> bool:
+    return all(type(number) is int and number > 0 and number & (number - 1) == 0 for number in numbers)
 
 
 @dataclass(frozen=True)
@@ -15,6 +26,10 @@ class AttentionConfig:
     QR: int
     W: int
     num_warps: int
+
+    def __post_init__(self) -> None:
+        _check(self, powers_of_two=_powers(self.FP, self.PX, self.QR, self.W, self.num_warps))
+        _check(self, rows_in_blocks_of_16_or_more=16 <= self.QR <= self.PX * self.FP, parts_of_16=self.W >= 16)
 
     def options(self) -> dict[str, int]:
         """Keyword arguments of a launch."""
@@ -30,6 +45,11 @@ class AttentionConfig:
         """Programs per head that share the gradient of a bias: each has a slice of FP * FP numbers of its own."""
         return max(16, 512 // self.FP)
 
+    @property
+    def backward_with_bias(self) -> bool:
+        """Whether the backward pass can sum the gradient of a bias: over all pixels of a tile at once."""
+        return self.PX == 1 or self.QR == self.PX * self.FP
+
 
 def attention_config(num_frames: int, head_dim: int, backward: bool) -> AttentionConfig:
     """The tile for a length and a head size."""
@@ -44,7 +64,22 @@ def attention_config(num_frames: int, head_dim: int, backward: bool) -> Attentio
     return AttentionConfig(frames, rows // frames, queries, width, num_warps)
 
 
-NORM_OPTIONS = {"BC": 64, "num_warps": 4}  # 64 channels divide every width of Stable Diffusion
+@dataclass(frozen=True)
+class NormConfig:
+    """A tile of BC channels; its rows are the chunks that statistics are made of."""
+
+    BC: int
+    num_warps: int
+
+    def __post_init__(self) -> None:
+        _check(self, powers_of_two=_powers(self.BC, self.num_warps))
+
+    def options(self) -> dict[str, int]:
+        """Keyword arguments of a launch."""
+        return asdict(self)
+
+
+NORM_CONFIG = NormConfig(BC=64, num_warps=4)  # 64 channels divide every width of Stable Diffusion
 
 
 @dataclass(frozen=True)
@@ -57,14 +92,24 @@ class ConvConfig:
     num_warps: int
     num_stages: int
 
+    def __post_init__(self) -> None:
+        _check(self, powers_of_two=_powers(self.BM, self.BN, self.BK, self.num_warps))
+        _check(self, a_multiple_of_64_pixels=self.BM >= 64, columns_of_16=self.BN >= 16 and self.BK >= 16)
+        _check(self, one_to_eight_stages=1 <= self.num_stages <= 8)
+
     def options(self) -> dict[str, int]:
         """Keyword arguments of a launch."""
         return asdict(self)
 
 
-def conv_config(in_channels: int, out_channels: int, pixels: int) -> ConvConfig:
-    """The tile for a convolution over frames: 64 pixels where a frame has no more, columns that divide the channels."""
-    wide = out_channels % 128 == 0
+def conv_config(out_channels: int, pixels: int, itemsize: int = 2) -> ConvConfig:
+    """The tile for a convolution over frames: 64 pixels where a frame has no more, columns that divide the channels,
+    and 128 bytes of input channels, so that three stages fit into the 99 KB of compute capability 8.6 and 8.9.
+    """
+    wide, depth = out_channels % 128 == 0, 128 // itemsize
     if pixels <= 64:
-        return ConvConfig(64, 128 if wide else 64, 64, num_warps=4, num_stages=3)
-    return ConvConfig(128, 128 if wide else 64, 64, num_warps=8 if wide else 4, num_stages=3)
+        return ConvConfig(64, 128 if wide else 64, depth, num_warps=4, num_stages=3)
+    return ConvConfig(128, 128 if wide else 64, depth, num_warps=8 if wide else 4, num_stages=3)
+
+
+Config = AttentionConfig | NormConfig | ConvConfig

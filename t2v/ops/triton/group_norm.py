@@ -11,7 +11,8 @@ import triton
 import triton.language as tl
 
 from t2v.ops.library import CHUNK
-from t2v.ops.triton.configs import NORM_OPTIONS
+from t2v.ops.triton.configs import NORM_CONFIG
+from t2v.ops.triton.tuned import chosen, norm_key
 
 
 @triton.jit
@@ -157,15 +158,16 @@ def forward(
     out = torch.empty_like(x)
     mean, rstd = (x.new_empty((n, num_groups), dtype=torch.float32) for _ in range(2))
     chunks = triton.cdiv(h * w, CHUNK)
-    grid = (n * chunks, triton.cdiv(c, NORM_OPTIONS["BC"]))
+    options = chosen(norm_key(c), NORM_CONFIG, x).options()
+    grid = (n * chunks, triton.cdiv(c, options["BC"]))
     with torch.cuda.device_of(x):
         if partials is None:
             partials = x.new_empty((n, chunks, 2, c), dtype=torch.float32)
-            partials_kernel[grid](x, partials, h * w, C=c, CHUNK=CHUNK, **NORM_OPTIONS)
+            partials_kernel[grid](x, partials, h * w, C=c, CHUNK=CHUNK, **options)
         sizes = {"BK": min(64, triton.next_power_of_2(chunks)), "GP": triton.next_power_of_2(c // num_groups)}
         merge_kernel[(n * num_groups,)](partials, mean, rstd, h * w, eps, C=c, G=num_groups, CHUNK=CHUNK, **sizes)
         apply_kernel[grid](
-            x, mean, rstd, weight, bias, out, h * w, C=c, G=num_groups, CHUNK=CHUNK, SILU=silu, **NORM_OPTIONS
+            x, mean, rstd, weight, bias, out, h * w, C=c, G=num_groups, CHUNK=CHUNK, SILU=silu, **options
         )
     return out, mean, rstd
 
@@ -186,8 +188,9 @@ def backward(
     grad_x = torch.empty_like(x)
     chunks = triton.cdiv(h * w, CHUNK)
     partials = x.new_empty((n, chunks, 2, c), dtype=torch.float32)
-    grid = (n * chunks, triton.cdiv(c, NORM_OPTIONS["BC"]))
-    constants = {"C": c, "G": num_groups, "CHUNK": CHUNK, "SILU": silu, **NORM_OPTIONS}
+    options = chosen(norm_key(c), NORM_CONFIG, x).options()
+    grid = (n * chunks, triton.cdiv(c, options["BC"]))
+    constants = {"C": c, "G": num_groups, "CHUNK": CHUNK, "SILU": silu, **options}
     with torch.cuda.device_of(x):
         grad_partials_kernel[grid](grad, x, mean, rstd, weight, bias, partials, h * w, **constants)
         sums = partials.sum(1)

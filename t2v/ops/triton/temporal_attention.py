@@ -11,7 +11,8 @@ import torch
 import triton
 import triton.language as tl
 
-from t2v.ops.triton.configs import attention_config
+from t2v.ops.triton.configs import AttentionConfig, attention_config
+from t2v.ops.triton.tuned import attention_key, chosen
 
 FORBIDDEN = tl.constexpr(-1e30)  # finite, so that a row of it has no NaN
 
@@ -218,6 +219,11 @@ def _constants(query: torch.Tensor, row: int, head: int, bias: object, mask: obj
     }  # fmt: skip
 
 
+def _config(query: torch.Tensor, biased: bool, backward: bool) -> AttentionConfig:
+    _, f, _, _, d = query.shape
+    return chosen(attention_key(f, d, backward, biased), attention_config(f, d, backward), query)
+
+
 def forward(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -229,7 +235,7 @@ def forward(
     """As `t2v.ops.temporal_attention`, for up to 128 frames."""
     b, f, n, heads, d = query.shape
     (q, k, v), row, head = _rows(query, key, value)
-    config = attention_config(f, d, backward=False)
+    config = _config(q, bias is not None, backward=False)
     out = q.new_empty(b, f, n, heads * d)
     grid = (b * triton.cdiv(n, config.PX) * config.blocks * heads,)
     with torch.cuda.device_of(q):
@@ -252,7 +258,7 @@ def backward(
     """Gradients of query, key, value and bias; without a bias its gradient is empty."""
     b, f, n, heads, d = query.shape
     (q, k, v), row, head = _rows(query, key, value)
-    config = attention_config(f, d, backward=True)
+    config = _config(q, bias is not None, backward=True)
     tiles = b * triton.cdiv(n, config.PX)
     programs = tiles if bias is None else min(tiles, config.bias_programs)
     grad_q, grad_k, grad_v = (q.new_empty(q.shape) for _ in range(3))

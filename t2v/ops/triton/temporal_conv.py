@@ -12,6 +12,7 @@ import triton.language as tl
 
 from t2v.ops.library import CHUNK
 from t2v.ops.triton.configs import conv_config
+from t2v.ops.triton.tuned import chosen, conv_key
 
 
 @triton.jit
@@ -93,7 +94,7 @@ def forward(
     partials = x.new_empty((n, chunks, 2, o) if statistics else (0,), dtype=torch.float32)
     if residual is not None:
         residual = residual.contiguous(memory_format=torch.channels_last)
-    config = conv_config(i, o, h * w)
+    config = chosen(conv_key(i, o, h * w), conv_config(o, h * w, x.dtype.itemsize), x)
     grid = (n * triton.cdiv(h * w, config.BM) * triton.cdiv(o, config.BN),)
     with torch.cuda.device_of(x):
         forward_kernel[grid](
