@@ -151,8 +151,8 @@ class ClipSet:
             return frames, reader.info.codec, reader.fps / wanted.frame_stride
 
     def _name(self, source: Source) -> str:
-        is_inside = isinstance(source.path, Path) and source.path.is_relative_to(self.root)
-        return str(source.path.relative_to(self.root)) if is_inside else str(source.path)  # type: ignore[union-attr]
+        path = source.path
+        return str(path.relative_to(self.root) if isinstance(path, Path) and path.is_relative_to(self.root) else path)
 
 
 def _pictures(root: Path) -> Iterator[Source | Skipped]:

@@ -1,6 +1,6 @@
 """The metrics of sets of videos: what each takes from a video, and the figures of all of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -61,7 +61,7 @@ class Pixels:
 
 
 class FrechetVideo:
-    """FVD in the class scores of I3D, by either family of public weights."""
+    """FVD in the class scores of I3D, by either family of public weights; a narrower network's is not called FVD."""
 
     wants_reference = True
 
@@ -69,9 +69,12 @@ class FrechetVideo:
         self.name, self.weights, self.device = network, weights, device
         if network == TORCHSCRIPT:
             script = weights.script(device)
-            self.scores = lambda frames: script(to_i3d_input(frames), rescale=False, resize=False, return_features=True)
+            call = {"rescale": False, "resize": False, "return_features": True}
+            self.scores: Callable[[torch.Tensor], torch.Tensor] = lambda frames: script(to_i3d_input(frames), **call)
+            self.metric = f"FVD ({network})"
         else:
-            self.scores = I3D(weights.tensors(device))
+            self.scores = i3d = I3D(weights.tensors(device))
+            self.metric = f"FVD ({network})" if i3d.is_full_size else f"Frechet distance ({network}, other widths)"
 
     @torch.inference_mode()
     def extract(self, clip: MeasuredClip) -> dict[str, Any]:
@@ -83,8 +86,11 @@ class FrechetVideo:
         if not reference:
             return {}
         figure = frechet_figure(own[self.name], _flat(reference[self.name]), seed)
-        settings = {"features": "400 class scores", "input": "224 pixels, bilinear without antialiasing, centre"}
-        return {f"FVD ({self.name})": (figure, {**settings, **self.weights.record})}
+        settings = {
+            "features": f"{own[self.name].shape[-1]} class scores",
+            "input": "224 pixels, bilinear without antialiasing, centre",
+        }
+        return {self.metric: (figure, {**settings, **self.weights.record})}
 
 
 class Pictures:

@@ -20,7 +20,8 @@ from tests.evaluation.moving_texture import moving_texture, write_videos, write_
 from tests.evaluation.networks.tiny import i3d_weights
 
 CPU = torch.device("cpu")
-COUNT = 4
+COUNT = 3
+NARROW = "Frechet distance (i3d_pretrained_400, other widths)"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def result(root):
 
 def test_all_families_and_the_protocol(root, result, tmp_path):
     assert list(result.figures) == [
-        "sharpness", "flicker", "warping error", "FVD (i3d_pretrained_400)", FRAME_IS, "FID", "CLIPSIM", "CLIP score",
+        "sharpness", "flicker", "warping error", NARROW, FRAME_IS, "FID", "CLIPSIM", "CLIP score",
     ]  # fmt: skip
     protocol = result.protocol
     assert (protocol.num_videos, protocol.num_frames, protocol.fps, protocol.size) == (COUNT, 9, 8.0, (32, 32))
@@ -56,7 +57,7 @@ def test_all_families_and_the_protocol(root, result, tmp_path):
     assert protocol.reference["split"] == "test" and protocol.reference["num_videos"] == COUNT
     assert protocol.seeds["videos"] == list(range(COUNT)) and len(protocol.prompts_sha256) == 64
     digest = hashlib.sha256((root / "weights" / "i3d_pretrained_400.safetensors").read_bytes()).hexdigest()
-    fvd = protocol.metrics["FVD (i3d_pretrained_400)"]
+    fvd = protocol.metrics[NARROW]
     assert fvd["weights_sha256"] == digest and fvd["published"] is False
     for figure in result.figures.values():
         assert figure.n == COUNT and figure.low < figure.value < figure.high
@@ -68,13 +69,20 @@ def test_all_families_and_the_protocol(root, result, tmp_path):
     assert content["videos"][0].keys() == {"video", "sharpness", "flicker", "warping error", "clip_cosine"}
 
 
-def test_fvd_is_the_frechet_distance_of_class_scores(result):
+def test_only_the_distance_of_the_published_network_is_called_fvd():
+    """Narrow ones are named by NARROW, throughout this file."""
+    full = {"Conv3d_1a_7x7.conv3d.weight": (64, 3, 7, 7, 7), "logits.conv3d.weight": (400, 1024, 1, 1, 1)}
+    assert I3D({name: torch.empty(shape, device="meta") for name, shape in full.items()}).is_full_size
+    assert not I3D(i3d_weights(num_classes=400)).is_full_size
+
+
+def test_the_distance_is_the_frechet_distance_of_class_scores(result):
     network = I3D(i3d_weights())
     scores = [
         np.concatenate([network(torch.from_numpy(moving_texture(first + i)[None, :9])).numpy() for i in range(COUNT)])
         for first in (0, 20)
     ]
-    assert result.figures["FVD (i3d_pretrained_400)"].value == pytest.approx(frechet_distance(*scores), rel=1e-6)
+    assert result.figures[NARROW].value == pytest.approx(frechet_distance(*scores), rel=1e-6)
     cosines = [line["clip_cosine"] for line in result.details["videos"]]
     assert result.figures["CLIPSIM"].value == pytest.approx(np.mean(cosines))
     assert result.figures["CLIP score"].value == pytest.approx(100 * max(0, np.mean(cosines)))
@@ -160,7 +168,7 @@ def distances(root):
     def measure(change):
         own = features(change)
         figures = video.figures(own, reference, 0) | picture.figures(own, reference, 0)
-        return [figures[name][0].value for name in ("FVD (i3d_pretrained_400)", "FID")]
+        return [figures[name][0].value for name in (NARROW, "FID")]
 
     return measure
 

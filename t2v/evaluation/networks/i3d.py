@@ -9,6 +9,7 @@ from torch import Tensor
 
 SIZE = 224  # pixels that videos are scaled to
 MIN_FRAMES = 9  # two steps of time are left after the strides, which the last pooling wants
+_PUBLISHED_SHAPES = {"Conv3d_1a_7x7.conv3d.weight": (64, 3, 7, 7, 7), "logits.conv3d.weight": (400, 1024, 1, 1, 1)}
 _STRIDES = {"Conv3d_1a_7x7": (2, 2, 2)}
 _POOL_2A_3A = ((1, 3, 3), (1, 2, 2))
 _POOL_4A = ((3, 3, 3), (2, 2, 2))
@@ -20,6 +21,11 @@ class I3D:
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         self.weights = weights
+
+    @property
+    def is_full_size(self) -> bool:
+        """Whether it is as wide as the published network, and so its scores may be called FVD's features."""
+        return all(tuple(self.weights[name].shape) == shape for name, shape in _PUBLISHED_SHAPES.items())
 
     @torch.inference_mode()
     def __call__(self, frames: Tensor) -> Tensor:
