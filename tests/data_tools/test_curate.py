@@ -23,6 +23,7 @@ pytest.importorskip("scenedetect", reason="needs the extra curate")
 from data_tools.cli import app
 from data_tools.curate import curate, read_config
 from data_tools.runner import RunOptions
+from data_tools.stats import SCORE_MEANINGS
 from t2v.data.manifest import read_manifest
 from t2v.data.sources import find_sources
 from t2v.data.video_io import VideoReader
@@ -121,6 +122,11 @@ def test_the_report_is_complete_in_itself(finished):
     assert "<h3>not score_duplicate &lt; 0.95: 2</h3>" in page
     assert page.count("<svg") == 9 and not re.search(r"(src|href)=['\"](?!data:)", page)
     assert page.count("0.00 to 1.20 s, 15 frames") == 2  # where the clips came from, not where they are now
+
+
+def test_every_score_is_explained(finished):
+    scores = {name.removeprefix("score_") for row in read_manifest(finished) for name in row.extra if "score_" in name}
+    assert scores | {"aesthetic", "clip"} == SCORE_MEANINGS.keys()
 
 
 def test_the_previews_of_the_report_move(finished):
