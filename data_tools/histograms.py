@@ -21,7 +21,8 @@ def histograms(rows: list[ClipRow]) -> Iterator[str]:
     yield _LEGEND if everything else "<p>none: these clips have not been scored</p>"
     for name, values in everything.items():
         if len(values):
-            edges = np.linspace(values.min(), max(values.max(), values.min() + 1e-9), _BINS + 1)
+            least, most = values.min(), values.max()
+            edges = np.linspace(least, most if most > least else least + 1, _BINS + 1)
             counts = np.histogram(values, edges)[0]
             yield _histogram(name.removeprefix("score_"), counts, np.histogram(kept.get(name, []), edges)[0], edges)
 
