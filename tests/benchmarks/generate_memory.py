@@ -13,7 +13,6 @@ import dataclasses
 import datetime
 import json
 import math
-import resource
 import subprocess
 import sys
 import tempfile
@@ -145,18 +144,21 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
 
     import t2v.pipelines.text_to_video  # noqa: F401
 
-    imports, started = _resident_peak(), time.perf_counter()
+    imports, started = _resident("VmRSS"), time.perf_counter()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     make, estimate = PIPELINES[arguments.pipeline](arguments, *CASES[arguments.case])
-    loaded = torch.cuda.memory_allocated() if arguments.device == "cuda" else _resident_peak() - imports
+    loaded = torch.cuda.memory_allocated() if arguments.device == "cuda" else _resident("VmHWM") - imports
     if arguments.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     make()
-    peak = torch.cuda.max_memory_allocated() if arguments.device == "cuda" else _resident_peak() - imports
+    peak = torch.cuda.max_memory_allocated() if arguments.device == "cuda" else _resident("VmHWM") - imports
     return {"peak": peak, "load": loaded, "estimate": estimate, "seconds": time.perf_counter() - started}
 
 
-def _resident_peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _resident(figure: str) -> int:
+    """Bytes of the process in memory, at present (VmRSS) or at most (VmHWM); getrusage counts the parent's, too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{figure}:"))
 
 
 def measure_apart(pipeline: str, case: str, arguments: argparse.Namespace) -> dict[str, float]:

@@ -35,6 +35,17 @@ def test_generate_interpolate_makes_frames_between(t2v_command, whole_model, tmp
     assert probe(tmp_path / "x.mp4").fps == 16
 
 
+def test_generate_interpolate_with_offload_makes_the_same_frames(t2v_command, whole_model, tmp_path):
+    common = ("generate", "a robot", "--model", whole_model, *FP32, "--interpolate", 3, "--num-videos", 2)
+    assert t2v_command(*common, "-o", "plain").code == 0
+    for level in ("model", "sequential"):
+        done = t2v_command(*common, "--offload", level, "-o", level)
+        assert done.code == 0, done.err
+        for number in (1, 2):
+            frames = (read_frames(tmp_path / f"{name}-{number}") for name in ("plain", level))
+            assert np.array_equal(*frames)
+
+
 def test_generate_interpolate_without_weights_is_refused_before_the_work(t2v_command, tiny_model, tmp_path):
     done = t2v_command("generate", "a robot", "--model", tiny_model, "--interpolate", 5, "-o", "x.mp4")
     assert done.code == 2 and "has no interpolation weights" in done.err and not list(tmp_path.iterdir())

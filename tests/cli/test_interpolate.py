@@ -68,6 +68,9 @@ def test_diffusion_keeps_ends_and_repeats_by_seed(t2v_command, pair, tmp_path, t
     assert np.array_equal(x[0], pixels(pair[0])) and np.array_equal(x[-1], pixels(pair[1]))
     assert np.array_equal(x, y) and not np.array_equal(x[5], z[5])
     assert report_of(tmp_path / "x")["seed"] == 1
+    done = t2v_command("interpolate", *pair, "-o", "w", "--frames", 11, "--seed", 1, "--offload", "sequential", *common)
+    assert done.code == 0 and report_of(tmp_path / "w")["offload"] == "sequential"
+    assert all(np.array_equal(pixels(f), pixels(tmp_path / "x" / f.name)) for f in (tmp_path / "w").iterdir())
     prompt = ("--prompt", "a robot", "--guidance-scale", 3, "--frame-guidance", 1.5)
     assert t2v_command("interpolate", *pair, "-o", "p.mp4", "--between", 1, *prompt, *common).code == 0
     assert probe("p.mp4").num_frames == 3

@@ -75,6 +75,7 @@ def test_a_model_is_planned_without_loading_it(tiny_model):
     assert plan.offload == "none", "offload saves nothing on a CPU"
     assert plan.options["attention_chunk_size"] >= 1
     assert plan.estimate.total <= 8 * GB
+    assert plan_model(str(tiny_model), "8GB", "sequential", "cpu", "fp32", None).offload == "sequential", "as asked for"
 
 
 def test_load_takes_the_plan_as_defaults(tiny_model):
