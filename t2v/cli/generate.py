@@ -174,6 +174,7 @@ def _fitted(
     """Source and settings with which the video fits into `max_vram`; what was given stays."""
     from t2v.pipelines.text_to_video import plan_model
 
+    offload = "none" if source.compile and offload is None else offload  # compiled weights stay where they are
     named = source.model, max_vram, offload, source.device, source.dtype, source.motion
     plan = plan_model(*named, settings, given)
     reporter.note(f"--max-vram {max_vram}: {plan}")

@@ -84,7 +84,9 @@ def load(
             fits into `max_vram`.
     """
     on = resolve_device(device)
-    offload, limit = memory.get("offload"), memory.get("max_vram")
+    offload, limit = memory.get("offload") or ("none" if compile else None), memory.get("max_vram")
+    if compile and offload != "none":
+        raise InputError(f"--compile keeps the weights on the device, but offload is {offload}: leave one out")
     plan = None if limit is None else plan_model(name, limit, offload, device, dtype, motion)
     placement = Placement(on, offload or ("none" if plan is None else plan.offload))
     networks = (tokenizer, loras, motion_norm)
@@ -94,10 +96,6 @@ def load(
     if compile:
         from t2v.pipelines.compilation import compiled  # torch's compiler takes long to import
 
-        if placement.offload != "none":
-            raise InputError(
-                f"--compile keeps the weights on the device, but offload is {placement.offload}: leave one out"
-            )
         pipe.network = compiled(pipe.unet)
     return pipe
 
