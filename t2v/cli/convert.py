@@ -27,6 +27,7 @@ def convert(
     tokenizer: options.Tokenizer = None,
     motion: options.Motion = None,
     ema: Annotated[bool, typer.Option("--ema", help="Take the moving average in a training checkpoint.")] = False,
+    offline: options.Offline = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists; never a folder.")] = False,
 ) -> None:
     """Convert a checkpoint; weights keep their bits.

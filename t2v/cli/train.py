@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from t2v.cli import options
 from t2v.cli.training_display import Display, display, speaks
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check data and memory, try one step, leave nothing behind, and exit.")
     ] = False,
+    offline: options.Offline = False,
 ) -> None:
     """Train the autoencoder, the image model, the temporal layers, or the frame-interpolation network.
 
