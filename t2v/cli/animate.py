@@ -42,7 +42,7 @@ def animate(
     interpolation: Interpolation = None,
     num_inference_steps: options.NumInferenceSteps = None,
     sampler: options.Sampler = None,
-    frame_guidance: FrameGuidance = 1.0,
+    frame_guidance: FrameGuidance = 1.5,
     guidance_scale: TextGuidance = 2.0,
     scale: Scale = None,
     codec: Codec = None,

@@ -82,18 +82,25 @@ def evaluate_interpolation(
         lines.append(_measure(request, labelled, clip, previous))
         previous = frames
         on_clip(done + 1, len(request.clips))
-    names = list(lines[0]["methods"])
+    rates = None if request.swapped is None else _rates(request, request.methods[request.swapped])
+    return summarise(lines, list(request.methods), rates)
+
+
+def summarise(
+    lines: Sequence[dict[str, Any]], methods: Sequence[str], rates: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The report of `evaluate_interpolation` from the lines of its clips."""
+    names = list(dict.fromkeys(name for line in lines for name in line["methods"]))
     buckets = {
         bucket: _means([line for line in lines if line["bucket"] == bucket], names)
         for bucket in BUCKETS
         if any(line["bucket"] == bucket for line in lines)
     }
     curved = _means([line for line in lines if line["curved"]], names)
-    extension = _extension_means(lines, list(request.methods))
-    report: dict[str, Any] = {"buckets": buckets, "curved": curved, "extension": extension}
-    if request.swapped is not None:
-        report["frame_rates"] = _rates(request, request.methods[request.swapped])
-    return {**report, "gates": gates(report), "clips": lines}
+    report: dict[str, Any] = {"buckets": buckets, "curved": curved, "extension": _extension_means(lines, methods)}
+    if rates is not None:
+        report["frame_rates"] = rates
+    return {**report, "gates": gates(report), "clips": list(lines)}
 
 
 def _measure(

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from t2v.evaluation import interpolation
 from t2v.evaluation.frame_metrics import bootstrap_mean, flow_error, psnr, sharpness
-from t2v.evaluation.interpolation import InterpolationRequest, evaluate_interpolation
+from t2v.evaluation.interpolation import InterpolationRequest, evaluate_interpolation, summarise
 from t2v.evaluation.interpolation_gates import gates
 from t2v.evaluation.labelled_clips import ActorPictures, labelled_clips
 from t2v.pipelines.interpolation.baselines import Crossfade, Hold
@@ -61,3 +62,18 @@ def test_a_perfect_method_passes_and_baselines_are_told_apart(clips_folder, pict
     assert report["gates"] and all(gate["passed"] for gate in report["gates"])
     as_if = {**report, "buckets": {"large": {**large, "diffusion": large["crossfade"]}}}
     assert not all(gate["passed"] for gate in gates(as_if))
+
+
+def test_ends_of_another_clip_are_summed_up_though_the_first_clip_has_none(clips_folder, pictures_folder, monkeypatch):
+    monkeypatch.setattr(interpolation, "_rates", lambda request, fill: {})
+    clips, pictures = labelled_clips(clips_folder)[:2], ActorPictures(pictures_folder)
+    request = InterpolationRequest(clips, pictures, {"hold": Hold()}, 4, 4.0, swapped="hold")
+    report = evaluate_interpolation(request)
+    assert "swapped" not in report["clips"][0]["methods"]
+    large = report["buckets"]["large"]
+    assert large["swapped"]["psnr"]["n"] == 1 and large["swapped"]["psnr"]["mean"] < large["hold"]["psnr"]["mean"]
+    line = {**report["clips"][1], "bucket": "medium"}
+    line["methods"] = {**line["methods"], "diffusion": line["methods"]["hold"]}
+    line["extension"] = {**line["extension"], "diffusion": line["extension"]["hold"]}
+    found = [gate for gate in summarise([line], ["diffusion", "hold"])["gates"] if "another clip" in gate["gate"]]
+    assert len(found) == 1 and found[0]["value"] == large["swapped"]["psnr"]["mean"]

@@ -35,9 +35,9 @@ class FillSettings:
 
     prompt: str = ""
     seed: int = 0
-    num_inference_steps: int | None = None  # None: the model's
+    num_inference_steps: int | None = None  # None: those of the weights' config, else the model's
     sampler: str | None = None
-    frame_guidance: float = 1.0  # how closely to follow the known frames; 1 is without guidance
+    frame_guidance: float = 1.5  # how closely to follow the known frames; 1 is without guidance
     guidance_scale: float = 2.0  # how closely to follow the prompt, where there is one
     scale: float | None = None  # size the network works at, relative to the frames'; None: the area it was trained at
 
@@ -122,7 +122,8 @@ class DiffusionFill:
         self.placement.place(components.text_encoder, self.unet, self.autoencoder)
         self.defaults = default_settings(components.path, self.unet.config, motion, self.autoencoder.config)
         self.sampler = settings.sampler or self.defaults.sampler
-        self.num_inference_steps = settings.num_inference_steps or self.defaults.num_inference_steps
+        steps = settings.num_inference_steps or config.get("num_inference_steps")
+        self.num_inference_steps = int(steps or self.defaults.num_inference_steps)
         self.on_step: Callable[[int, int], None] = lambda done, total: None
         self.num_calls = 0
         with torch.inference_mode():

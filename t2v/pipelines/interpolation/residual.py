@@ -10,7 +10,7 @@ from torch import Tensor
 
 COLOUR_BLUR = 1 / 32  # standard deviation of the low pass, of the width
 _LIKENESS_BLUR = 1 / 64
-_ALIKE = 0.12  # root mean square difference, pixels from -1 to 1, at which detail is taken over by 1 / e
+_ALIKE = 0.3  # root mean square difference, pixels from -1 to 1, at which detail is taken over by 1 / e
 
 
 def low_pass(pictures: Tensor, deviation: float) -> Tensor:
