@@ -41,7 +41,7 @@ WRONG_HEADER_RATE = {
     "bbb_mpeg2.ts": 23.2,
 }
 # The list has the format of the pictures without the layer that lies beside them.
-ALPHA_LAYER = {"transparent.webm": "yuva420p"}
+ALPHA_LAYER = {"transparent.webm": "yuva420p", "no_duration.webm": "yuva420p"}
 
 
 def _probe(source, root, decode=False):
