@@ -16,6 +16,7 @@ import torch
 
 from t2v.errors import InputError
 from t2v.models.base import load_config, load_header, load_state_dict, save_model, save_state_dict, weight_files
+from t2v.models.config_checks import are_widths, is_count
 from t2v.models.motion_module import AnimateDiffConfig, frame_positions
 
 Value = TypeVar("Value")
@@ -65,21 +66,26 @@ def read_animatediff_config(path: str | Path) -> AnimateDiffConfig:
 
 
 def read_facts(path: str | Path) -> dict[str, Any]:
-    """What a folder or file that was written here says of its modules beyond its layout; empty for all others."""
+    """What a folder or file that was written here says of its modules beyond its layout; empty for all others.
+
+    `scheduler`, if it is there, is the content of a `scheduler_config.json`.
+    """
     return _facts(load_header(weight_files(path)[0]).metadata, path)
 
 
 def _facts(metadata: Mapping[str, str], path: str | Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(metadata.get(METADATA, "{}")))
-    except (ValueError, TypeError) as error:
+        facts = dict(json.loads(metadata.get(METADATA, "{}")))
+        return facts | ({"scheduler": dict(facts["scheduler"])} if "scheduler" in facts else {})
+    except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: {METADATA} in its header is broken: export it again") from error
 
 
 def _with_facts(config: AnimateDiffConfig, facts: Mapping[str, Any], path: str | Path) -> AnimateDiffConfig:
     known = {name: facts[name] for name in FACTS if name in facts}
     for name, value in known.items():
-        if type(value) is not type(getattr(AnimateDiffConfig, name)) or (type(value) is int and value < 1):
+        wanted = type(getattr(AnimateDiffConfig, name))
+        if type(value) is not wanted or (wanted is int and not is_count(name, value)):
             raise InputError(f"{path}: {name} in its header is {value!r}: export it again")
     return replace(config, **known)
 
@@ -87,8 +93,10 @@ def _with_facts(config: AnimateDiffConfig, facts: Mapping[str, Any], path: str |
 def _adapter_config(config: Mapping[str, Any], path: str | Path) -> AnimateDiffConfig:
     values = {**AnimateDiffConfig().to_adapter(), "use_motion_mid_block": True, **config}
     for name in ADAPTER_INTEGERS:
-        if isinstance(values[name], bool) or not isinstance(values[name], int) or values[name] < 1:
+        if not is_count(name, values[name]):
             raise InputError(f"{path}: {name} is {values[name]!r}, supported is one whole number for all levels")
+    if not are_widths(widths := values["block_out_channels"]):
+        raise InputError(f"{path}: block_out_channels is {widths!r}, expected a list of widths")
     if values["conv_in_channels"] is not None:
         raise InputError(f"{path} changes conv_in (PIA): only plain AnimateDiff modules are supported")
     max_length, mid_block = values["motion_max_seq_length"], bool(values["use_motion_mid_block"])
@@ -158,15 +166,24 @@ def read_animatediff(path: str | Path) -> dict[str, torch.Tensor]:
     Raises:
         InputError: a tensor that belongs to no motion module, or tables of positions that are no sinusoids.
     """
-    return to_adapter(load_state_dict(path), path)
+    weights, config = to_adapter(load_state_dict(path), path), read_animatediff_config(path)
+    for name, tensor in weights.items():
+        if name.endswith(POSITIONS) and tensor.shape[1] != config.max_length:
+            frames = f"positions for {tensor.shape[1]} frames, its config.json says {config.max_length}"
+            raise InputError(f"{path} has {frames}: they are of two versions")
+    return weights
 
 
 def to_adapter(weights: Mapping[str, torch.Tensor], path: str | Path) -> dict[str, torch.Tensor]:
     """Weights of either layout by the names of MotionAdapter; `path` is what messages call them."""
     renamed = _to_adapter_names(weights, path)
-    for name, tensor in renamed.items():
-        if name.endswith(POSITIONS) and not _are_sinusoids(tensor):
+    tables = {name: tensor for name, tensor in renamed.items() if name.endswith(POSITIONS)}
+    for name, tensor in tables.items():
+        if not _are_sinusoids(tensor):
             raise InputError(f"{path}: {name} is no table of sinusoids: only plain AnimateDiff is supported")
+    lengths = sorted({tensor.shape[1] for tensor in tables.values()})
+    if len(lengths) > 1:
+        raise InputError(f"{path} has positions for {lengths[0]} and for {lengths[-1]} frames: it mixes two versions")
     return renamed
 
 

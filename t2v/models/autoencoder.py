@@ -15,6 +15,7 @@ from torch.func import functional_call
 from t2v.errors import InputError
 from t2v.models.autoencoder_blocks import Decoder, Encoder
 from t2v.models.base import check_state_dict, load_config, load_state_dict, save_model
+from t2v.models.config_checks import is_count
 from t2v.models.tiles import blend_tiles
 from t2v.nn.init import init_parameters
 
@@ -72,8 +73,8 @@ class AutoencoderConfig:
             raise InputError(f"autoencoder config: block_out_channels must be a list of widths, got {widths!r}")
         values = [(name, getattr(self, name)) for name in COUNTS] + [("block_out_channels", width) for width in widths]
         for name, value in values:
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"autoencoder config: {name} has {value!r}, expected positive integers")
+            if not is_count(name, value):
+                raise InputError(f"autoencoder config: {name} has {value!r}, expected usual positive integers")
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> Self:

@@ -11,7 +11,8 @@ from transformers import CLIPTokenizerFast
 
 from t2v.errors import InputError
 from t2v.models.animatediff_files import is_animatediff, write_adapter, write_original
-from t2v.models.base import PICKLE_SUFFIXES, load_header, load_state_dict, save_state_dict
+from t2v.models.autoencoder import AutoencoderConfig, AutoencoderKL, rename_old_keys
+from t2v.models.base import PICKLE_SUFFIXES, check_state_dict, load_header, load_state_dict, save_state_dict
 from t2v.models.checkpoint import Checkpoint, read_folder, write_folder
 from t2v.models.detection import detect
 from t2v.models.diffusers_folder import what_is_lost, write_animatediff_folder
@@ -21,7 +22,8 @@ from t2v.models.motion import read_motion
 from t2v.models.motion_module import AnimateDiffConfig
 from t2v.models.pickle_file import load_pickle
 from t2v.models.single_file import from_ldm, use_ema, write_single_file
-from t2v.models.text_encoder import load_tokenizer
+from t2v.models.text_encoder import fitting_text_weights, load_tokenizer
+from t2v.models.unet import VideoUNet, VideoUNetConfig
 from t2v.models.unet_config import VIDEO_UNET
 
 PICKLE_STEMS = {"model": "pytorch_model"}  # other names of a network's file when it is a pickle
@@ -84,10 +86,27 @@ def _read(path: Path) -> _Weights:
     return _Weights(load_state_dict(path), load_header(path).metadata)
 
 
+def _check(checkpoint: Checkpoint, source: Path) -> None:
+    """Raise InputError, which names the first mismatch, for an image model of incomplete or of different parts."""
+    unet, vae, text = (checkpoint.parts[name] for name in ("unet", "vae", "text_encoder"))
+    if unet.config.get("_class_name") == VIDEO_UNET:
+        return  # its layers are checked where it is loaded
+    with torch.device("meta"):
+        image = VideoUNet(VideoUNetConfig.from_dict(unet.config))
+        autoencoder = AutoencoderKL(AutoencoderConfig.from_dict(vae.config))
+    check_state_dict(image, unet.weights, f"{source}: unet")
+    check_state_dict(autoencoder, rename_old_keys(vae.weights), f"{source}: vae")
+    words, _ = fitting_text_weights(text.config, text.weights, f"{source}: text_encoder")
+    width, context = words.config.hidden_size, image.config.cross_attention_dim
+    if width != context or autoencoder.config.latent_channels != image.config.in_channels:
+        raise InputError(f"{source}: unet, vae and text_encoder are of different models: use parts of one")
+
+
 def _write_folder(
     checkpoint: Checkpoint, source: Path, target: Path, words: CLIPTokenizerFast, motion: str | None
 ) -> list[str]:
     """Write a folder of diffusers, with the motion where that has a place there; what is lost."""
+    _check(checkpoint, source)
     path = find_motion(source, motion)
     if checkpoint.parts["unet"].config.get("_class_name") == VIDEO_UNET:
         refuse_motion(str(source), path)
@@ -110,6 +129,7 @@ def _convert_folder(source: Path, target: Path, motion: str | None) -> list[str]
     checkpoint = read_folder(source, _read_part)
     if target.suffix != ".safetensors":
         return _write_folder(checkpoint, source, target, load_tokenizer(source / "tokenizer"), motion)
+    _check(checkpoint, source)
     write_single_file(checkpoint, target)
     notes = [f"a single file has no tokenizer: give --tokenizer {source} with it"]
     own = find_motion(source, None)

@@ -16,12 +16,21 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
 
 from t2v.errors import InputError
 from t2v.models.base import check_state_dict, load_config, load_state_dict, save_json, save_model, save_text
+from t2v.models.config_checks import is_count
 
 BOS_TOKEN, EOS_TOKEN = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
 # CLIP's pieces of text that byte-pair merges never cross ("Learning Transferable Visual Models", arXiv 2103.00020)
 CLIP_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+COUNTS = (
+    "hidden_size",
+    "intermediate_size",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "vocab_size",
+)
 CONFIG_FIELDS = (
     "attention_dropout",
     "bos_token_id",
@@ -202,11 +211,8 @@ class TextEncoder(nn.Module):
         dtype: torch.dtype = torch.float32,
     ) -> Self:
         """From a public `config.json`, its weights and a tokenizer; `what` is what messages call the weights."""
-        _check_type(config, what)
-        model = _empty_model(CLIPTextConfig.from_dict(config))
-        state_dict = _rename_keys(state_dict, next(iter(model.state_dict())).startswith(KEY_PREFIX))
-        check_state_dict(model, state_dict, what)
-        model.load_state_dict(state_dict, assign=True)
+        model, weights = fitting_text_weights(config, state_dict, what)
+        model.load_state_dict(weights, assign=True)
         return cls(model.to(dtype), tokenizer).eval()
 
     def save_pretrained(self, model_folder: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -219,9 +225,27 @@ class TextEncoder(nn.Module):
         save_tokenizer(self.tokenizer, Path(model_folder) / "tokenizer")
 
 
+def fitting_text_weights(
+    config: dict[str, Any], state_dict: dict[str, Tensor], what: str
+) -> tuple[CLIPTextModel, dict[str, Tensor]]:
+    """The network of a public `config.json`, without memory, and its weights; InputError unless they fit."""
+    _check_type(config, what)
+    try:
+        model = _empty_model(CLIPTextConfig.from_dict(config))
+    except Exception as error:  # the library's checks of its fields raise what they like
+        reason = " ".join(str(error).split())
+        raise InputError(f"{what}: config.json is of no CLIP text encoder ({reason})") from error
+    weights = _rename_keys(state_dict, next(iter(model.state_dict())).startswith(KEY_PREFIX))
+    check_state_dict(model, weights, what)
+    return model, weights
+
+
 def _check_type(config: dict[str, Any], what: str) -> None:
     if config.get("model_type", "clip_text_model") != "clip_text_model":
         raise InputError(f"{what}: model_type is {config['model_type']!r}, supported is 'clip_text_model'")
+    for name in COUNTS:
+        if name in config and not is_count(name, config[name]):
+            raise InputError(f"{what}: {name} is {config[name]!r}, expected a positive integer of a usual size")
 
 
 def _empty_model(config: CLIPTextConfig) -> CLIPTextModel:

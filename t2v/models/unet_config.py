@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from t2v.errors import InputError
+from t2v.models.config_checks import are_widths, is_count
 
 DOWN_BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D")
 UP_BLOCKS = ("CrossAttnUpBlock2D", "UpBlock2D")
@@ -83,8 +84,12 @@ class VideoUNetConfig:
                 object.__setattr__(self, field.name, tuple(value))
         for name in INTEGERS:
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"U-Net config: {name} must be one positive integer, got {value!r}")
+            if not is_count(name, value):
+                raise InputError(f"U-Net config: {name} must be one positive integer of a usual size, got {value!r}")
+        if not are_widths(widths := self.block_out_channels):
+            raise InputError(f"U-Net config: block_out_channels must be a list of widths, got {widths!r}")
+        if not (is_count("heads", heads := self.attention_head_dim) or are_widths(heads)):
+            raise InputError(f"U-Net config: attention_head_dim must be one or more positive integers, got {heads!r}")
         self._check_blocks()
         self._check_heads()
 
@@ -92,6 +97,8 @@ class VideoUNetConfig:
         levels = len(self.block_out_channels)
         for name, known in (("down_block_types", DOWN_BLOCKS), ("up_block_types", UP_BLOCKS)):
             types = getattr(self, name)
+            if not isinstance(types, tuple):
+                raise InputError(f"U-Net config: {name} must be a list of names, got {types!r}")
             if len(types) != levels:
                 raise InputError(f"U-Net config: {name} has {len(types)} entries, block_out_channels has {levels}")
             for value in types:
@@ -173,6 +180,8 @@ class MotionConfig:
     def __post_init__(self) -> None:
         if not (isinstance(self.num_frames, int) and self.num_frames > 0):
             raise InputError(f"motion config: num_frames must be a positive integer, got {self.num_frames!r}")
+        if not ((heads := self.num_attention_heads) is None or is_count("heads", heads)):
+            raise InputError(f"motion config: num_attention_heads must be null or a positive integer, got {heads!r}")
         if not (isinstance(self.fps, int | float) and self.fps > 0):
             raise InputError(f"motion config: fps must be a positive number, got {self.fps!r}")
         if not (isinstance(self.shared_noise, int | float) and 0 <= self.shared_noise < 1):

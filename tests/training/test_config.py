@@ -148,9 +148,9 @@ def test_overfit_lies_over_the_configuration_of_mini() -> None:
     assert config.max_steps == 200 and config.max_seconds is None
 
 
-@pytest.mark.parametrize("files", [["temporal.yaml"], ["temporal.yaml", "temporal_12gb.yaml"]])
-def test_shipped_configs_for_stable_diffusion_load(files: list[str]) -> None:
-    config = load_config("temporal", [CONFIGS.parent / "sd15" / file for file in files])
+@pytest.mark.parametrize("more", [(), ("temporal_12gb.yaml",), ("animatediff.yaml",)])
+def test_shipped_configs_for_stable_diffusion_load(more: tuple[str, ...]) -> None:
+    config = load_config("temporal", [CONFIGS.parent / "sd15" / file for file in ("temporal.yaml", *more)])
     assert config.data.num_frames == 16 and config.data.resolution == 256  # type: ignore[attr-defined]
     assert config.model.gradient_checkpointing and config.model.train == "temporal"  # type: ignore[attr-defined]
 
