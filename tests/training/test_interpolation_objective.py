@@ -44,6 +44,38 @@ def test_interpolation_loss_falls_and_validation_tells_patterns_apart(configure:
     assert (info.width, info.height) == (64, 64)  # two clips, and what is made of their ends
 
 
+@pytest.mark.slow
+def test_interpolation_learns_to_look_at_known_frames(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Still clips of noise, a new one each time: only known frames can tell what the others are.
+
+    All weights learn, since the spatial ones of the tiny model are random and of no use.
+    """
+    objective = Trainer(configure("interpolation", "data.num_validation=3", "validation.num_clips=0")).objective
+    assert isinstance(objective, InterpolationObjective)
+
+    def still(batch: dict[str, torch.Tensor], keys: torch.Tensor) -> torch.Tensor:
+        seeds = (batch["epochs"] * 100 + batch["indices"]).tolist()
+        noise = [torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.stack(noise).expand(-1, -1, batch["timestamps"].shape[1], -1, -1).clone()
+
+    monkeypatch.setattr(objective.clips, "latents", still)
+    network = objective.network.requires_grad_(True)
+    before = objective.validate(network, Path(), 0)
+    assert before["validation_loss_swapped"] == pytest.approx(before["validation_loss_endpoints"], rel=1e-4)
+    optimizer, indices = torch.optim.Adam(network.parameters(), 1e-2), torch.arange(8)
+    times = (torch.arange(5) / 8).expand(8, -1)
+    for step in range(400):
+        batch = {"epochs": torch.full((8,), step + 1), "indices": indices, "timestamps": times}
+        loss, _ = objective.loss(network, batch, 0.5)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    after = objective.validate(network, Path(), 1)
+    endpoints, swapped = after["validation_loss_endpoints"], after["validation_loss_swapped"]
+    print(f"endpoints {before['validation_loss_endpoints']:.3f} before, {endpoints:.3f} after; swapped {swapped:.3f}")
+    assert swapped > 1.25 * endpoints and endpoints < 0.3 * before["validation_loss_endpoints"]
+
+
 def test_interpolation_loss_counts_unknown_frames_alone(configure: Configure) -> None:
     objective = Trainer(configure("interpolation", "data.masks={strided: 1}", "diffusion.known_noise=0")).objective
     batch = objective.dataset.__getitems__([Position(0, 0, 1.0), Position(0, 1, 1.0)])
