@@ -12,7 +12,7 @@ import torch
 
 from tests.benchmarks.registry import BENCHMARKS, RESULTS, measure, write
 
-MODULES = ("curation", "attention_cpu", "data_pipeline", "unet_inflation")  # each registers its benchmarks
+MODULES = ("curation", "attention_cpu", "data_pipeline", "unet_inflation", "mini_ops")  # each registers its benchmarks
 PROGRAMS = ("generate_memory", "temporal_training_step")
 
 
