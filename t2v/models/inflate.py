@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from t2v.errors import InputError
-from t2v.models.base import check_state_dict, load_config, load_state_dict, save_model, weight_files
+from t2v.models.base import check_state_dict, load_config, load_header, load_state_dict, save_model
 from t2v.models.lora import is_lora
 from t2v.models.unet import MotionConfig, VideoUNet, is_temporal
 from t2v.nn.init import init_parameters
@@ -95,15 +94,13 @@ def load_motion_config(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if path.is_dir():
         return load_config(path)
-    (file,) = weight_files(path)
-    try:
-        with safe_open(file, framework="pt") as content:
-            config = (content.metadata() or {}).get("config")
-    except SafetensorError as error:
-        raise InputError(f"{path} is truncated or not a safetensors file: download or export it again") from error
+    config = load_header(path).metadata.get("config")
     if config is None:
         raise InputError(f"{path} has no motion config in its header: give the motion/ folder, or a file from one")
-    return dict(json.loads(config))
+    try:
+        return dict(json.loads(config))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: the motion config in its header is broken: export it again") from error
 
 
 def load_motion(unet: VideoUNet, path: str | Path) -> VideoUNet:

@@ -209,6 +209,8 @@ class MotionConfig:
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "MotionConfig":
         """Read a `motion/config.json`; other fields than the network's own are ignored."""
+        if not isinstance(config, dict):
+            raise InputError(f"motion config: it is {config!r}, expected keys and values: give weights made by t2v")
         if (kind := config.get("_class_name")) != "Motion":
             raise InputError(f"motion config: _class_name is {kind!r}, expected 'Motion': give weights made by t2v")
         own = {field.name for field in dataclasses.fields(cls)}

@@ -145,7 +145,10 @@ def test_no_index_of_an_interpolation_leads_out_of_its_folder(refused: Callable[
     config = json.loads(Path("bad/config.json").read_text())
     Path("bad/config.json").write_text(json.dumps({"_class_name": "Interpolation", "motion": config}))
     elsewhere(Path("bad"))
-    print(refused("interpolate", "a.png", "b.png", "--model", tiny_model, "--interpolation", "bad", "-o", "o.mp4"))
+    arguments = ("interpolate", "a.png", "b.png", "--model", tiny_model, "--interpolation", "bad", "-o", "o.mp4")
+    assert "../x.safetensors" in refused(*arguments)
+    change_json(Path("bad/config.json"), motion=[1])
+    assert "motion config: it is [1], expected keys and values" in refused(*arguments)
 
 
 # ---------------------------------------------------------------- wrong base, mixed, hostile words
@@ -256,6 +259,12 @@ WRONG: dict[str, tuple[Callable[[Path], Any], tuple[object, ...], str]] = {
         lambda path: change_tensors(Path(ADAPTER), len, t2v_motion='{"scheduler": 3}'),
         (*MOTION, "adapter"),
         "t2v_motion in its header is broken",
+    ),
+    "motion config no JSON": (tensors("a", metadata={"config": "[1"}), (*MOTION, FILE), "motion config in its header"),
+    "motion config no object": (
+        tensors("a", metadata={"config": "[1]"}),
+        (*MOTION, FILE),
+        "motion config in its header",
     ),
     "a billion blocks": (
         lambda path: change_json(Path("adapter/config.json"), motion_transformer_layers_per_block=10**9),
