@@ -23,7 +23,7 @@ def pairs(
     skip_ends: SkipEnds = False,
     weights: Weights = None,
     unpublished_weights: Unpublished = False,
-    seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the intervals.")] = 0,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:

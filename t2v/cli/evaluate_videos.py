@@ -35,7 +35,7 @@ Resolution = Annotated[
 RandomStart = Annotated[
     bool, typer.Option("--random-start", help="Frames from a random place of longer videos, else their first.")
 ]
-Seed = Annotated[int, typer.Option(help="Of choices and intervals.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of choices and intervals.")]
 
 
 @dataclass(frozen=True)

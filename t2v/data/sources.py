@@ -26,6 +26,11 @@ class Source:
     start: float = 0.0  # seconds from the first frame
     end: float = 0.0  # not above start: to the end of the file
 
+    @property
+    def is_stretch(self) -> bool:
+        """Whether start or end are given; the end may be that of the file."""
+        return self.start > 0 or self.end > self.start
+
 
 @dataclass(frozen=True)
 class Skipped:

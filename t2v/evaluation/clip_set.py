@@ -1,6 +1,7 @@
 """The videos of a folder as an evaluation takes them: which of them, which frames, at what size."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -137,14 +138,16 @@ class ClipSet:
     def _read_video(self, source: Source, index: int) -> tuple[Frames, str, float]:
         wanted = self.sampling
         with VideoReader(source.path) as reader:
-            seconds = reader.timestamps
-            inside = np.flatnonzero((seconds >= source.start - 1e-6) & (seconds < source.end)) if source.end else None
-            first, count = (0, reader.num_frames) if inside is None else (int(inside[0]), len(inside))
+            seconds, end = reader.timestamps, source.end if source.end > source.start else math.inf
+            inside = np.flatnonzero((seconds >= source.start - 1e-6) & (seconds < end))
+            count = len(inside)
             if count < wanted.span:
+                place = " in the stretch that the manifest gives" if source.is_stretch else ""
                 raise InputError(
-                    f"{source.path} has {count} frames, {wanted.span} are measured: choose --num-frames and "
+                    f"{source.path} has {count} frames{place}, {wanted.span} are measured: choose --num-frames and "
                     "--frame-stride to fit"
                 )
+            first = int(inside[0])
             if wanted.random_start:
                 first += int(np.random.default_rng([wanted.seed, index]).integers(count - wanted.span + 1))
             frames = reader.frames(range(first, first + wanted.span, wanted.frame_stride))

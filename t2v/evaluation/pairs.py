@@ -132,8 +132,13 @@ def _by_name(root: Path) -> dict[str, VideoPath]:
     for source in find_sources(root):
         if isinstance(source, Skipped):
             raise InputError(source.reason)
+        if source.is_stretch:
+            raise InputError(f"{root} lists a stretch of {source.path}: whole videos are compared; cut it to a file")
         inside = source.path.relative_to(root) if isinstance(source.path, Path) else Path(source.path.name)
-        found[str(inside.with_suffix("") if inside.suffix else inside)] = source.path
+        name = str(inside.with_suffix("") if inside.suffix else inside)
+        if name in found:
+            raise InputError(f"{root} has {name} twice, {found[name]} and {source.path}: leave one of them")
+        found[name] = source.path
     if not found:
         raise InputError(f"no videos in {root}: check the path")
     return found

@@ -57,7 +57,7 @@ class ZeroShotProtocol(_Section):
     num_frames: int = Field(16, ge=1)
     frame_stride: int = Field(1, ge=1)
     resolution: int = Field(256, ge=16)
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     prompts: PromptSection
     reference: ReferenceSection
     published: dict[str, PublishedFigure] = {}

@@ -15,3 +15,9 @@ def test_pairs_with_and_without_weights(t2v_command, tmp_path):
     assert "LPIPS (alex)" in json.loads((tmp_path / "b.json").read_text())["metrics"]
     done = t2v_command("evaluate", "compare", "a.json", "b.json")
     assert done.code == 2 and "settings.ends" in done.err
+
+
+def test_a_negative_seed_is_refused_before_anything_is_measured(t2v_command, tmp_path):
+    for command in (("videos", "made"), ("images", "made"), ("pairs", "made", "truth")):
+        done = t2v_command("evaluate", *command, "-o", "a.json", "--seed", -1)
+        assert done.code == 2 and "equal to 0" in done.err, done.err

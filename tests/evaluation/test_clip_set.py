@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from t2v.data.manifest import ClipRow, write_manifest
 from t2v.errors import InputError
 from t2v.evaluation.clip_set import ClipSet, Sampling
 from tests.evaluation.moving_texture import moving_texture, write_videos
@@ -78,6 +79,25 @@ def test_bad_videos_are_errors_or_left_out(tmp_path):
         ClipSet.find(tmp_path, Sampling(2)) if (tmp_path / "none").mkdir() else ClipSet.find(
             tmp_path / "none", Sampling(2)
         )
+
+
+def test_stretches_of_a_manifest(folder, tmp_path):
+    def measured(start, end, num_frames=2):
+        write_manifest([ClipRow("x", str(folder / "00.mkv"), start=start, end=end)], tmp_path / "list.jsonl")
+        (clip,) = ClipSet.find(tmp_path / "list.jsonl", Sampling(num_frames))
+        return clip.frames
+
+    whole = moving_texture(0)
+    assert np.array_equal(measured(0.0, 0.0), whole[:2])
+    assert np.array_equal(measured(0.5, 1.0), whole[4:6])
+    assert np.array_equal(measured(1.0, 0.0, 4), whole[8:]), "to the end of the file"
+    for start, end, num_frames, message in (
+        (1.0, 0.0, 5, "has 4 frames in the stretch that the manifest gives, 5 are measured"),
+        (9.0, 0.0, 2, "has 0 frames in the stretch that the manifest gives, 2 are measured"),
+        (9.0, 10.0, 1, "has 0 frames in the stretch that the manifest gives, 1 are measured"),
+    ):
+        with pytest.raises(InputError, match=message):
+            measured(start, end, num_frames)
 
 
 def test_pictures_are_videos_of_one_frame(tmp_path):

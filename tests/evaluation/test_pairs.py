@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from t2v.data.manifest import ClipRow, write_manifest
 from t2v.data.video_io import write_video
 from t2v.errors import InputError
 from t2v.evaluation.frame_metrics import psnr, ssim
@@ -80,3 +81,14 @@ def test_pairs_that_do_not_fit_are_told_in_a_line(root, tmp_path):
     small = made("small", whole[:, :8, :8])
     with pytest.raises(InputError, match="8x8, smaller than the 11 pixels"):
         evaluate_pairs(small, small, PairedMetrics())
+
+
+def test_names_that_come_twice_and_stretches_are_refused(root, tmp_path):
+    (tmp_path / "made").mkdir()
+    for suffix in (".mkv", ".mp4"):
+        write_video(tmp_path / "made" / f"00{suffix}", moving_texture(0), 8)
+    with pytest.raises(InputError, match=r"made has 00 twice, .*00\.mkv and .*00\.mp4"):
+        evaluate_pairs(tmp_path / "made", root / "truth", PairedMetrics())
+    write_manifest([ClipRow("x", str(root / "made" / "00.mkv"), start=0.5)], tmp_path / "list.jsonl")
+    with pytest.raises(InputError, match=r"lists a stretch of .*00\.mkv: whole videos are compared"):
+        evaluate_pairs(tmp_path / "list.jsonl", root / "truth", PairedMetrics())

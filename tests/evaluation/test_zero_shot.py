@@ -104,3 +104,5 @@ def test_wrong_files_are_told_in_a_line(tmp_path, text, message):
 def test_unknown_keys_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"stride: extra inputs are not permitted, got 3"):
         protocol(tmp_path, "ucf101", stride=3)
+    with pytest.raises(InputError, match=r"seed: .* greater than or equal to 0, got -1"):
+        protocol(tmp_path, "ucf101", seed=-1)
