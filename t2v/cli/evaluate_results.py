@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from t2v.evaluation.intervals import Figure
     from t2v.evaluation.result import Result as EvaluationResult
 
-Result = Annotated[Path, typer.Argument(help="JSON that `t2v evaluate` wrote.")]
+Result = Annotated[Path, typer.Argument(help="JSON of `videos`, `images`, `pairs`, `zero-shot` or `mini-board`.")]
 
 
 def compare(first: Result, second: Result, as_json: options.AsJson = False) -> None:
