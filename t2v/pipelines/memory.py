@@ -36,6 +36,10 @@ class MemoryEstimate:
         stages = zip(self.weights, (0, self.denoise, self.decode + self.frames), strict=True)
         return PROCESS_BYTES + max(map(sum, stages))
 
+    def __str__(self) -> str:
+        parts = f"weights {format_bytes(max(self.weights))}, denoising {format_bytes(self.denoise)}"
+        return f"about {format_bytes(self.total)} ({parts}, decoding {format_bytes(self.decode)})"
+
 
 @dataclass(frozen=True)
 class Footprint:
@@ -112,8 +116,12 @@ def format_bytes(count: int) -> str:
 
 
 @contextmanager
-def explain_out_of_memory(estimate: MemoryEstimate) -> Iterator[None]:
-    """Turn what torch raises for lack of memory into an InputError with the estimate and the options that lower it."""
+def explain_out_of_memory(needs: MemoryEstimate | str, advice: str = LESS_MEMORY) -> Iterator[None]:
+    """Turn what torch raises for lack of memory into an InputError with what is needed and the options that lower it.
+
+    Args:
+        needs: what "this takes".
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -121,8 +129,4 @@ def explain_out_of_memory(estimate: MemoryEstimate) -> Iterator[None]:
         known = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if not known and not any(phrase in str(error) for phrase in phrases):
             raise
-        parts = f"weights {format_bytes(max(estimate.weights))}, denoising {format_bytes(estimate.denoise)}"
-        raise InputError(
-            f"out of memory: this takes about {format_bytes(estimate.total)} ({parts}, decoding "
-            f"{format_bytes(estimate.decode)}); {LESS_MEMORY}"
-        ) from error
+        raise InputError(f"out of memory: this takes {needs}; {advice}") from error

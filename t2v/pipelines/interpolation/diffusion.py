@@ -26,6 +26,7 @@ from t2v.pipelines.inspection import default_settings
 from t2v.pipelines.interpolation.baselines import Crossfade
 from t2v.pipelines.interpolation.filling import Pictures
 from t2v.pipelines.interpolation.residual import KnownFrames, give_back
+from t2v.pipelines.memory import explain_out_of_memory
 from t2v.pipelines.offload import Placement
 
 
@@ -148,8 +149,16 @@ class DiffusionFill:
     def __call__(self, known: Pictures, known_times: Sequence[float], times: Sequence[float], /) -> Pictures:
         """Frames at `times` (see `Fill`). Alpha is cross-faded. Frame rates are told to the network as trained on."""
         height, width = self._size(*known.shape[1:3])
+        needs = f"{len(known_times) + len(times)} frames at once, {width}x{height} in the network"
+        with explain_out_of_memory(needs, _LESS_MEMORY):
+            return self._fill(known, known_times, times, (height, width))
+
+    def _fill(
+        self, known: Pictures, known_times: Sequence[float], times: Sequence[float], size: tuple[int, int]
+    ) -> Pictures:
+        """Frames at `times`, made at `size` (height, width)."""
         pixels = _to_model_range(known[..., :3], self.device)
-        small = F.interpolate(pixels, (height, width), mode="bicubic", antialias=True).clamp(-1, 1)
+        small = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(-1, 1)
         more = _enough_times(known_times, times, self.min_frames)
         latents = self._encode(small)
         made_latents = self._sample(latents, known_times, more)
@@ -253,6 +262,7 @@ class DiffusionFill:
 
 
 _CHUNK = 8  # frames in the autoencoder at once
+_LESS_MEMORY = "use --offload model or sequential, --dtype bf16, or (not with generate) a smaller --scale"
 _WHOLE = 2.0  # latents of up to so many times the area that was trained on are not split into tiles
 
 

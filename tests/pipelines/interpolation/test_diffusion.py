@@ -39,6 +39,17 @@ def test_the_network_works_at_the_area_it_was_trained_at_or_as_asked(tiny_model:
             FillSettings(scale=scale)
 
 
+def test_out_of_memory_names_what_was_asked_and_the_options(
+    tiny_model: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill = fill_with(tiny_model, weights)
+    monkeypatch.setattr(fill.unet, "forward", lambda *_: torch.empty(10**15))
+    with pytest.raises(
+        InputError, match=r"this takes 3 frames at once, 32x32 in the network; use --offload .* --scale"
+    ):
+        fill(ends(64, 64), [0.0, 1.0], [0.5])
+
+
 def test_large_frames_are_made_in_tiles_of_the_trained_size(tiny_model: Path, weights: Path) -> None:
     fill, seen = fill_with(tiny_model, weights, scale=1.0), []
     fill.unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
