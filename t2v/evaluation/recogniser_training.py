@@ -174,7 +174,8 @@ def train_recogniser(
         torch.manual_seed(options.seed)
         recogniser = Recogniser(clips.config)
     optimizer = torch.optim.AdamW(recogniser.parameters(), options.learning_rate, weight_decay=options.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, options.num_steps, pct_start=0.1)
+    rise = 0.1 if options.num_steps > 10 else 0.0  # a share of the steps; of fewer than two, OneCycleLR cannot rise
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, options.num_steps, pct_start=rise)
     recogniser.train()
     for step in range(options.num_steps):
         batch = clips.random_batch(options.batch_size, _FRAMES_PER_CLIP, generator)

@@ -98,6 +98,14 @@ def test_training_is_a_function_of_the_seed(clips_folder):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+@pytest.mark.parametrize("num_steps", [1, 2, 10, 11])
+def test_training_may_be_short(clips_folder, num_steps):
+    clips = labelled_clips(clips_folder)
+    memory = ClipMemory(replace(config_for(clips), num_frames=6, size=16, motion_size=16, width=4))
+    memory.add(clips[0])
+    train_recogniser(memory, TrainingOptions(num_steps=num_steps, batch_size=2))
+
+
 def test_without_motion_freezes_to_standing_and_shuffles_to_none():
     video = torch.arange(6.0)[:, None, None, None].expand(400, 6, 1, 2, 2)
     verbs = torch.zeros(400, dtype=torch.long)
