@@ -50,12 +50,17 @@ def tune(
     gpu, path, reporter = _gpu_name(place), output or default_path(), Reporter(quiet)
     tiles = _read(path)
     for task in tuning.tasks(levels[sizes], num_frames, place):
-        with reporter.stage(task.key):
-            outcome = tuning.search(task, tuning.measure_on(place, task))
+        try:
+            with reporter.stage(task.key):
+                outcome = tuning.search(task, tuning.measure_on(place, task))
+        except tuning.DefaultFailed as error:
+            reporter.note(f"{task.key}: the table's tile does not run here ({error})")
+            continue
         tiles[gpu] = tuning.updated(tiles.get(gpu, {}), outcome)
         save_json(path, tiles)
         reporter.note(_summary(outcome))
-    print(path)
+    if path.exists():
+        print(path)
 
 
 def _gpu_name(device: "torch.device") -> str:

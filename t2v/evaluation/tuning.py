@@ -3,10 +3,12 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 
+from t2v.errors import InputError
 from t2v.evaluation.op_speed import LevelShape, op_cases
 from t2v.evaluation.timing import time_functions
 from t2v.ops.triton.configs import NORM_CONFIG, Config, attention_config, conv_config
@@ -28,6 +30,10 @@ _MOVES = (
 )  # by factors of two
 
 Measure = Callable[[Mapping[str, Config], int], Mapping[str, float]]
+
+
+class DefaultFailed(Exception):
+    """The table's tile does not run on this GPU, or not twice alike, so that there is nothing to compare with."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +91,13 @@ def _backward(
     functions: Mapping[str, Callable[..., torch.Tensor]], inputs: tuple[torch.Tensor, ...]
 ) -> Callable[[], torch.Tensor]:
     leaves = [x.detach().requires_grad_() for x in inputs]
-    gradient = torch.randn_like(functions["triton"](*inputs))
+
+    @cache  # made at the first run: the kernel may fail here
+    def gradient() -> torch.Tensor:
+        return torch.randn_like(functions["triton"](*inputs))
 
     def run() -> torch.Tensor:
-        return torch.autograd.grad(functions["triton"](*leaves), leaves, gradient)[0]
+        return torch.autograd.grad(functions["triton"](*leaves), leaves, gradient())[0]
 
     return run
 
@@ -112,8 +121,11 @@ def search(task: Task, measure: Measure) -> Outcome:
 
     Args:
         measure: seconds of named tiles, in so many rounds; a tile that cannot run, or is wrong, has none.
+
+    Raises:
+        DefaultFailed: the default has no time.
     """
-    best, tried = task.default, {task.default: measure({"": task.default}, ROUNDS)[""]}
+    best, tried = task.default, {task.default: _of_default(measure({"": task.default}, ROUNDS), "")}
     while len(tried) < MAX_TRIALS:
         around = [config for config in neighbours(task.key, best) if config not in tried]
         for config in around[: MAX_TRIALS - len(tried)]:
@@ -123,15 +135,24 @@ def search(task: Task, measure: Measure) -> Outcome:
             break
         best = fastest
     final = measure({"default": task.default, "best": best}, FINAL_ROUNDS)
-    seconds, default_seconds = final.get("best", float("inf")), final["default"]
+    seconds, default_seconds = final.get("best", float("inf")), _of_default(final, "default")
     better = best != task.default and seconds < (1 - MIN_GAIN) * default_seconds
     found = (best, seconds) if better else (task.default, default_seconds)
     return Outcome(task.key, *found, default_seconds, len(tried), better)
 
 
+def _of_default(seconds: Mapping[str, float], name: str) -> float:
+    if name not in seconds:
+        raise DefaultFailed("its results differ from run to run")
+    return seconds[name]
+
+
 def measure_on(device: torch.device, task: Task) -> Measure:
-    """A measure of this task's tiles: a tile counts if it runs and its result is the default's, up to roundings."""
-    expected = task.run()
+    """A measure of this task's tiles: a tile counts if it runs and its result is the default's, up to roundings.
+
+    Raises:
+        DefaultFailed: the default does not run.
+    """
 
     def under(config: Config) -> Callable[[], torch.Tensor]:
         def run() -> torch.Tensor:
@@ -139,6 +160,13 @@ def measure_on(device: torch.device, task: Task) -> Measure:
                 return task.run()
 
         return run
+
+    try:
+        expected = under(task.default)()
+    except InputError:
+        raise
+    except Exception as error:  # triton's, as in `_agrees`
+        raise DefaultFailed(f"{type(error).__name__}: {error}".splitlines()[0]) from error
 
     def measure(configs: Mapping[str, Config], rounds: int) -> Mapping[str, float]:
         functions = {name: under(config) for name, config in configs.items()}

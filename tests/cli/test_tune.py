@@ -37,6 +37,22 @@ def test_tiles_are_written_beside_those_of_other_gpus(tmp_path: Path, monkeypatc
     assert "norm_c320: 2.00x" in done.output and "norm_c640: the table's is best" in done.output
 
 
+def test_a_tile_of_the_table_that_does_not_run_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> torch.Tensor:
+        raise RuntimeError("out of resource: shared memory\nRequired: 999")
+
+    runs = {"norm_c320": fail, "norm_c640": lambda: torch.rand(9), "norm_c1280": lambda: torch.ones(9)}
+    made = [tuning.Task(key, NORM_CONFIG, run) for key, run in runs.items()]
+    monkeypatch.setattr(tune, "_gpu_name", lambda _device: "NVIDIA H200")
+    monkeypatch.setattr(tuning, "tasks", lambda *_: iter(made))
+    path = tmp_path / "tiles.json"
+    done = CliRunner().invoke(tune.app, ["-o", str(path), "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert "norm_c320: the table's tile does not run here (RuntimeError: out of resource: shared memory)" in done.output
+    assert "norm_c640: the table's tile does not run here (its results differ from run to run)" in done.output
+    assert "norm_c1280: " in done.output and path.exists()
+
+
 def test_a_broken_file_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune, "_gpu_name", lambda _device: "NVIDIA H200")
     path = tmp_path / "tiles.json"

@@ -100,3 +100,23 @@ def test_a_tile_that_is_wrong_or_does_not_run_has_no_time(monkeypatch: pytest.Mo
 
     measure = tuning.measure_on(CPU, tuning.Task(KEY, conv_config(320, 4096), run))
     assert measure({"good": good, "wrong": wrong, "failing": failing}, 2).keys() == {"good"}
+
+
+def test_tasks_are_listed_before_any_kernel_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> torch.Tensor:
+        raise RuntimeError("out of resource: shared memory")
+
+    for op in ("temporal_attention", "temporal_conv", "group_norm_silu"):
+        monkeypatch.setattr(f"t2v.ops.functional.{op}", fail)
+    found = list(tuning.tasks((LevelShape(2, 32, 2),), 2, CPU))
+    assert len(found) == 4
+    for task in found:
+        with pytest.raises(tuning.DefaultFailed, match="shared memory"):
+            tuning.measure_on(CPU, task)
+
+
+def test_search_says_where_the_default_has_no_time() -> None:
+    with pytest.raises(tuning.DefaultFailed):
+        tuning.search(task(), lambda configs, rounds: {})
+    with pytest.raises(tuning.DefaultFailed):
+        tuning.search(task(), lambda configs, rounds: {"": 1.0} if "" in configs else {})
