@@ -3,10 +3,11 @@
 The only module of the data tools that uses torch; it is imported when such a score is asked for.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_tools.cut import cropped, sizes
-from data_tools.probe import reason_of
+from data_tools.probe import file_digest, reason_of
 from t2v.data.manifest import ClipRow
 from t2v.data.video_io import VideoReader
 from t2v.errors import InputError
@@ -22,16 +23,30 @@ from t2v.errors import InputError
 if TYPE_CHECKING:
     import torch
 
+_READ_OF_CLIP = ("*.safetensors", "*.json", "*.txt")  # weights, config and tokenizer
 _SHOWN_AT = (0.25, 0.5, 0.75)  # of the clip's length
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's, of RGB in 0..1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NetworkOptions:
-    """Weights on this machine; nothing is downloaded."""
+    """Weights on this machine; nothing is downloaded. The repr names them by their content, wherever they lie."""
 
     clip: Path | None = None  # folder of a transformers CLIPModel with its tokenizer
     aesthetic: Path | None = None  # .safetensors of LAION's predictor for that CLIP: one linear layer, or several
+
+    def __repr__(self) -> str:
+        return self._content
+
+    @cached_property
+    def _content(self) -> str:
+        clip = aesthetic = None
+        if self.clip is not None:
+            files = sorted(file for kind in _READ_OF_CLIP for file in self.clip.glob(kind))
+            clip = hashlib.sha256(" ".join(f"{file.name} {file_digest(file)}" for file in files).encode()).hexdigest()
+        if self.aesthetic is not None:
+            aesthetic = file_digest(self.aesthetic)
+        return f"NetworkOptions(clip={clip}, aesthetic={aesthetic})"
 
     @property
     def preloaded(self) -> Sequence[str]:
@@ -62,6 +77,7 @@ class NetworkOptions:
                     f"{self.aesthetic} is for embeddings of {width} numbers, {self.clip} gives {expected}; "
                     "take the predictor that was trained for this CLIP"
                 )
+        _load_clip(self.clip)
 
 
 def _clip_config(folder: Path) -> dict[str, Any]:
@@ -94,21 +110,38 @@ def _read_layers(file: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in layers if bias is not None]
 
 
+def _load_clip(folder: Path) -> Any:
+    """A CLIPModel whose tensors all come from the folder's files; InputError where one is missing or left over."""
+    import torch
+    from safetensors import SafetensorError
+    from transformers import CLIPModel, logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        model, report = CLIPModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"the weights in {folder} cannot be read as its config.json says ({reason})") from error
+    strangers = (name for name in report["unexpected_keys"] if not name.endswith("position_ids"))  # old files have them
+    for kind, names in (("is missing", report["missing_keys"]), ("is not expected", strangers)):
+        if name := min(names, default=None):
+            raise InputError(f"{folder}: {name} {kind}: the weights do not belong to its config.json")
+    return model.eval()
+
+
 class ClipScorer:
     """CLIP with the aesthetic predictor on top, on one core of the CPU."""
 
     def __init__(self, options: NetworkOptions) -> None:
         import torch
-        from transformers import CLIPModel, logging
 
         assert options.clip is not None
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
         torch.set_num_threads(1)  # the other cores have files of their own
         self._folder = options.clip
-        self._model = CLIPModel.from_pretrained(
-            options.clip, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        ).eval()
+        self._model = _load_clip(options.clip)
         self._layers = _read_layers(options.aesthetic) if options.aesthetic else None
         self.side: int = self._model.config.vision_config.image_size
 
@@ -159,16 +192,11 @@ class ClipScorer:
         return torch.nn.functional.normalize(self._model.text_projection(text.pooler_output)[0], dim=-1)
 
 
-@lru_cache(maxsize=1)
-def _scorer(options: NetworkOptions) -> ClipScorer:
-    return ClipScorer(options)
-
-
 def with_network_scores(rows: list[ClipRow], path: Path, options: NetworkOptions) -> list[ClipRow]:
     """The clips of a file, those usable with the scores of three of their frames."""
     if options.clip is None or not any(row.is_usable for row in rows):
         return rows
-    scorer = _scorer(options)
+    scorer = ClipScorer(options)
     try:
         with VideoReader(path, threads=1) as reader:
             known = reader.indexed

@@ -111,3 +111,47 @@ def test_weights_that_cannot_be_used_are_refused(weights, tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             options.check()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"visual_projection.weight": "visual.proj"}, "visual_projection.weight is missing"),
+        ({"new": None}, "new is not expected"),
+        ({"logit_scale": None}, "cannot be read as its config.json says"),
+    ],
+)
+def test_clip_weights_that_do_not_fill_the_network_are_refused(weights, tmp_path, changed, message):
+    """Instead of scores by random numbers."""
+    folder = shutil.copytree(weights.clip, tmp_path / "clip")
+    tensors = load_file(folder / "model.safetensors")
+    for name, new in changed.items():
+        tensors |= {new: tensors.pop(name)} if new else {name: torch.zeros(3)}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=message):
+        replace(weights, clip=folder).check()
+    with pytest.raises(InputError, match=message):
+        ClipScorer(replace(weights, clip=folder))
+
+
+def test_positions_that_old_files_store_are_no_fault(weights, tmp_path):
+    folder = shutil.copytree(weights.clip, tmp_path / "clip")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["vision_model.embeddings.position_ids"] = torch.arange(17)[None]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    replace(weights, clip=folder).check()
+
+
+def test_work_is_known_by_the_content_of_the_weights(weights, tmp_path):
+    folder = shutil.copytree(weights.clip, tmp_path / "clip")
+
+    def key(**changes):
+        return repr(replace(weights, **changes))
+
+    first = key()
+    assert key(clip=folder) == first
+    tensors = load_file(folder / "model.safetensors")
+    save_file({**tensors, "logit_scale": torch.tensor(1.0)}, folder / "model.safetensors", metadata={"format": "pt"})
+    other = key(clip=folder)
+    save_file({"weight": torch.ones(1, WIDTH), "bias": torch.zeros(1)}, tmp_path / "linear.safetensors")
+    assert len({first, other, key(aesthetic=tmp_path / "linear.safetensors"), key(aesthetic=None)}) == 4
