@@ -1,5 +1,7 @@
 """Clips as files of their own: exactly their frames, upright, with square pixels, quick to seek in."""
 
+import hashlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -68,7 +70,8 @@ class Cut:
     def _written(self, row: ClipRow, reader: VideoReader, shown: tuple[int, int]) -> ClipRow:
         target = self.root / row.clip_id[:2] / f"{row.clip_id}.mp4"
         target.parent.mkdir(exist_ok=True)
-        for torn in target.parent.glob(f".{target.stem}-*"):  # a run that was killed left it
+        unfinished = _unfinished(target, row.path)
+        for torn in target.parent.glob(f"*{unfinished.stem}*"):  # a run that was killed left it
             torn.unlink(missing_ok=True)
         source = self.root / row.path
         first, last = np.searchsorted(reader.timestamps, [row.start, row.end]).tolist()
@@ -79,7 +82,7 @@ class Cut:
                 raise InputError(f"no frame between {row.start:g} s and {row.end:g} s")
             places, shown_at = self._chosen(times, row.end - row.start, reader.info)
             write_video(
-                target,
+                unfinished,
                 (cropped(frame, shown) for frame in repeated(reader, first + places)),
                 reader.info.fps if self.options.fps is None else Fraction(self.options.fps).limit_denominator(1001),
                 overwrite=True,
@@ -91,6 +94,7 @@ class Cut:
             )
         except InputError as error:
             return replace(row, error=reason_of(error, source))
+        os.replace(unfinished, target)
         return self._described(row, target)
 
     def _chosen(self, times: np.ndarray, seconds: float, info: VideoInfo) -> tuple[np.ndarray, list[float] | None]:
@@ -109,6 +113,11 @@ class Cut:
         clip = ClipRow(file_digest(target)[:16], path, caption=row.caption, extra=extra)
         described(clip, probe(target))
         return clip
+
+
+def _unfinished(target: Path, source: str) -> Path:
+    """Where a clip is written until it is whole. Copies of a file share a target; each has a name of its own here."""
+    return target.with_name(f".{target.stem}-{hashlib.sha256(source.encode()).hexdigest()[:16]}.mp4")
 
 
 def first_time(reader: VideoReader) -> float:

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 
@@ -5,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from data_tools.cut import Cut, CutOptions, sizes
+from data_tools.cut import Cut, CutOptions, repeated, sizes
 from data_tools.probe import Probe, bare_rows
 from t2v.data.manifest import ClipRow
 from t2v.data.video_io import VideoInfo, VideoReader
@@ -150,6 +151,24 @@ def test_what_a_killed_run_left_of_a_clip_is_removed(tmp_path, monkeypatch):
     (torn,) = (tmp_path / "00").iterdir()
     _cut(path, (5, 25))
     assert [file.name for file in (tmp_path / "00").iterdir()] == ["005025.mp4"] and torn.name.startswith(".")
+
+
+def test_copies_of_a_file_are_cut_at_one_time(tmp_path, monkeypatch):
+    """They share clip ids, and so a target: while one is being written, the other one comes and goes."""
+    path = encode(tmp_path / "a.mp4", [counted(i) for i in range(30)])
+    shutil.copy(path, tmp_path / "copy.mp4")
+    (row,) = _clips(path, (5, 25))
+    others = []
+
+    def interrupted(reader, places):
+        monkeypatch.undo()
+        yield from repeated(reader, places)
+        others.extend(Cut(tmp_path)([replace(row, path="copy.mp4")]))
+
+    monkeypatch.setattr("data_tools.cut.repeated", interrupted)
+    (one,), (other,) = Cut(tmp_path)([row]), others
+    assert one.error is None and one == replace(other, extra=other.extra | {"source_path": "a.mp4"})
+    assert [file.name for file in (tmp_path / "00").iterdir()] == ["005025.mp4"]
 
 
 def test_a_clip_that_cannot_be_decoded_fails_by_itself(tmp_path):
