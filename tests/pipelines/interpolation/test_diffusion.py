@@ -55,7 +55,7 @@ def test_large_frames_are_made_in_tiles_of_the_trained_size(tiny_model: Path, we
     fill.unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     made = fill(ends(72, 120), [0.0, 1.0], [0.5])
     assert made.shape == (1, 72, 120, 3)
-    assert {tuple(x.shape) for x in seen} == {(1, 9, 3, 8, 8)} and len(seen) == 2 * 3 * 5  # latents are 18 x 30
+    assert {tuple(x.shape) for x in seen} == {(2, 9, 3, 8, 8)} and len(seen) == 2 * 3 * 5  # guided; latents are 18 x 30
     by_place = [x[0, :4, 1] for x in seen[:15]]  # the first step: noise of the frame to be made, tiles row by row
     assert torch.equal(by_place[0][:, :, -2:], by_place[1][:, :, :2])  # one field of noise, neighbours share columns
     assert not torch.equal(by_place[0], by_place[1])
