@@ -1,5 +1,6 @@
 """How near made frames are to the true ones: pixels in, numbers out."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Frames = NDArray[np.uint8]
+CHUNK = 8  # frames whose floats are in memory at a time
+
+
+def mean_over_frames(measure: Callable[..., float], *clips: Frames) -> float:
+    """A measure that is a mean over frames, of clips (F, H, W, 3) of any length, `CHUNK` frames at a time."""
+    parts = [[clip[start : start + CHUNK] for clip in clips] for start in range(0, len(clips[0]), CHUNK)]
+    return float(np.average([measure(*part) for part in parts], weights=[len(part[0]) for part in parts]))
 
 
 def psnr(frames: Frames, truth: Frames) -> float:
@@ -50,21 +58,27 @@ def sharpness(frames: Frames) -> float:
     return float(np.square(laplacian).mean())
 
 
-def flows(frames: Frames) -> NDArray[np.float32] | None:
-    """Optical flow between neighbouring frames by Farneback's method: (F-1, H, W, 2) pixels; None without OpenCV."""
+def flow(first: Frames, second: Frames) -> NDArray[np.float32] | None:
+    """Optical flow from one frame (H, W, 3) to another by Farneback's method: (H, W, 2) pixels; None without OpenCV."""
     try:
         import cv2
     except ImportError:
         return None
     opencv: Any = cv2
-    grey = [opencv.cvtColor(np.ascontiguousarray(frame), opencv.COLOR_RGB2GRAY) for frame in frames]
-    return np.stack([opencv.calcOpticalFlowFarneback(*pair, None, 0.5, 3, 15, 3, 5, 1.2, 0) for pair in pairwise(grey)])
+    grey = [opencv.cvtColor(np.ascontiguousarray(frame), opencv.COLOR_RGB2GRAY) for frame in (first, second)]
+    found: NDArray[np.float32] = opencv.calcOpticalFlowFarneback(*grey, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+    return found
 
 
 def flow_error(frames: Frames, truth: Frames) -> float:
     """tOF: mean absolute difference of the optical flows of two clips (arXiv 1811.09393); NaN without OpenCV."""
-    own, true = flows(frames), flows(truth)
-    return float("nan") if own is None or true is None else float(np.abs(own - true).mean())
+    errors = []
+    for made_pair, true_pair in zip(pairwise(frames), pairwise(truth), strict=True):
+        made, true = flow(*made_pair), flow(*true_pair)
+        if made is None or true is None:
+            return float("nan")
+        errors.append(np.abs(made - true).mean())
+    return float(np.mean(errors))
 
 
 def bootstrap_mean(values: NDArray[np.float64], seed: int = 0, draws: int = 2000) -> dict[str, float | int | None]:

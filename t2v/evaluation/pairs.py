@@ -12,7 +12,7 @@ import torch
 from t2v.data.sources import Skipped, find_sources
 from t2v.data.video_io import VideoInfo, VideoPath, VideoReader
 from t2v.errors import InputError
-from t2v.evaluation.frame_metrics import Frames, flow_error, psnr, sharpness, ssim
+from t2v.evaluation.frame_metrics import Frames, flow_error, mean_over_frames, psnr, sharpness, ssim
 from t2v.evaluation.intervals import mean_figure
 from t2v.evaluation.networks.lpips import LPIPS, MIN_SIZE
 from t2v.evaluation.result import Protocol, Result
@@ -47,16 +47,19 @@ class PairedMetrics:
         inner = slice(1, -1) if self.skip_ends else slice(None)
         pictures, true = made[inner], truth[inner]
         found = {
-            "PSNR": psnr(pictures, true),
-            "SSIM": ssim(pictures, true),
-            "sharpness ratio": sharpness(pictures) / max(sharpness(true), 1e-9),
+            "PSNR": mean_over_frames(psnr, pictures, true),
+            "SSIM": mean_over_frames(ssim, pictures, true),
+            "sharpness ratio": mean_over_frames(sharpness, pictures) / max(mean_over_frames(sharpness, true), 1e-9),
             "tOF": flow_error(made, truth),
             "warping error": warping_error(made, truth),
         }
         if self.lpips is not None:
-            distances = self.lpips[2](*(torch.from_numpy(np.ascontiguousarray(x)) for x in (pictures, true)))
-            found[_LPIPS] = float(distances.mean())
+            found[_LPIPS] = mean_over_frames(self._lpips, pictures, true)
         return found
+
+    def _lpips(self, *clips: Frames) -> float:
+        assert self.lpips is not None
+        return float(self.lpips[2](*(torch.from_numpy(np.ascontiguousarray(clip)) for clip in clips)).mean())
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from t2v.evaluation.frame_metrics import Frames, flows
+from t2v.evaluation.frame_metrics import Frames, flow
 
 
 def flicker(frames: Frames) -> float:
@@ -29,12 +29,12 @@ def warping_error(frames: Frames, flow_of: Frames | None = None) -> float:
         frames: uint8 (F, H, W, 3), F at least 2.
         flow_of: the video whose motion is true, of that shape; None: the frames themselves.
     """
-    guide = frames if flow_of is None else flow_of
-    forward, backward = flows(guide), flows(guide[::-1])
-    if forward is None or backward is None:
-        return float("nan")
+    guides = frames if flow_of is None else flow_of
     errors = []
-    for (first, second), there, back in zip(pairwise(frames), forward, backward[::-1], strict=True):
+    for (first, second), (guide, next_guide) in zip(pairwise(frames), pairwise(guides), strict=True):
+        there, back = flow(guide, next_guide), flow(next_guide, guide)
+        if there is None or back is None:
+            return float("nan")
         visible = _is_visible(there, _warp(back, there))
         difference = np.square(_warp(second.astype(np.float32), there) - first) / 255**2
         errors.append(float(difference[visible].mean()) if visible.any() else float("nan"))

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from t2v.evaluation.networks.lpips import LPIPS
 from t2v.evaluation.pairs import PairedMetrics, evaluate_pairs, find_lpips
 from tests.evaluation.moving_texture import moving_texture, write_videos, write_weights
 from tests.evaluation.networks.tiny import alexnet_weights, lpips_weights
+from tests.peak_allocation import peak_allocation
 
 NUM_FRAMES, COUNT = 12, 3
 
@@ -43,6 +46,26 @@ def test_figures_are_means_over_videos_of_the_metrics(root):
     assert (protocol.num_videos, protocol.num_frames, protocol.size, protocol.fps) == (COUNT, NUM_FRAMES, (32, 32), 8.0)
     assert protocol.metrics["LPIPS (alex)"]["trunk"]["published"] is False
     assert [line["video"] for line in result.details["videos"]] == ["00", "01", "02"]
+
+
+def test_what_is_in_memory_does_not_grow_with_the_length(root):
+    metrics = PairedMetrics(lpips=find_lpips(root / "weights", True, torch.device("cpu")))
+
+    def peaks(num_frames):
+        whole = moving_texture(0, num_frames)
+        spoiled = darker(whole, 0)
+        tensors = peak_allocation(lambda: metrics(spoiled, whole))
+        tracemalloc.start()
+        found = metrics(spoiled, whole)
+        arrays = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert found["PSNR"] == pytest.approx(psnr(spoiled, whole))
+        assert found["SSIM"] == pytest.approx(ssim(spoiled, whole))
+        assert found["LPIPS (alex)"] == pytest.approx(metrics.lpips[2](*map(torch.from_numpy, (spoiled, whole))).mean())
+        return np.array([tensors, arrays])
+
+    short, long = peaks(21), peaks(84)
+    assert (long < 1.2 * short).all()
 
 
 def test_known_ends_can_be_left_out(root, tmp_path):
