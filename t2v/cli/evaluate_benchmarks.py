@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 ProtocolFile = Annotated[Path, typer.Argument(help="configs/evaluation/ucf101.yaml, msrvtt.yaml, or your own.")]
 Data = Annotated[Path, typer.Option(help="Folder of the data set, with its official lists or JSON.")]
-WritePrompts = Annotated[Path | None, typer.Option(help="Text file to write: what to generate, one prompt a line.")]
+WritePrompts = Annotated[
+    Path | None,
+    typer.Option(help="Text file to write: prompts to generate; FILE-N.txt where numbers of videos differ."),
+]
 Made = Annotated[Path | None, typer.Option(help="Folder of videos that `t2v generate` made for these prompts.")]
 Report = Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write, with --videos.")]
 NumVideos = Annotated[int | None, typer.Option(min=2, help="Fewer generated videos than the protocol says.")]
@@ -59,7 +62,7 @@ def zero_shot(
     plan = read.plan(real, num_videos)
     print(f"{read.name}: {len(real)} real videos, {plan.total()} to generate for {len(plan)} prompts")
     if write_prompts is not None:
-        _write_prompts(write_prompts, plan)
+        _write_prompts(write_prompts, plan, overwrite)
     if videos is not None:
         assert output is not None
         result = _measure(read, data, real, videos, plan, (weights, unpublished_weights, device), quiet)
@@ -73,11 +76,20 @@ def zero_shot(
         print(output)
 
 
-def _write_prompts(path: Path, plan: Counter[str]) -> None:
+def _write_prompts(path: Path, plan: Counter[str], overwrite: bool) -> None:
+    """The prompts that want as many videos as each other, in a file with the command that makes them."""
+    from t2v.cli.outputs import check_file
     from t2v.models.base import save_text
 
-    save_text(path, "\n".join(plan) + "\n")
-    print(f"{path}: t2v generate --prompts {path} --num-videos {max(plan.values())} -o FOLDER/video.mp4")
+    prompts: dict[int, list[str]] = {}
+    for prompt, count in sorted(plan.items(), key=lambda pair: pair[1]):
+        prompts.setdefault(count, []).append(prompt)
+    files = {count: path.with_stem(f"{path.stem}-{count}") if len(prompts) > 1 else path for count in prompts}
+    for file in files.values():
+        check_file(file, ".txt", overwrite)
+    for count, file in files.items():
+        save_text(file, "\n".join(prompts[count]) + "\n")
+        print(f"t2v generate --prompts {file} --num-videos {count} -o FOLDER/{file.stem}.mp4")
 
 
 def _measure(

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from t2v.data.sources import Source
 from t2v.errors import InputError
@@ -59,27 +58,20 @@ def msrvtt(root: Path, split: str) -> list[BenchmarkVideo]:
         split: "train", "validate" or "test".
 
     Raises:
-        InputError: no such folder, JSON or split, or a video of it is not there.
+        InputError: no such folder, JSON or split, a damaged JSON, or a video of it is not there.
     """
     found = {path.stem: path for path in _files(root, "video*.mp4")}
-    captions: dict[str, list[str]] = {}
-    chosen: dict[str, Path] = {}
+    listed: dict[str, tuple[Path, list[str]]] = {}  # captions of a video are those of one file that names it
     for path in _files(root, "*.json"):
-        content = _video_information(path)
-        wanted = [video["video_id"] for video in content["videos"] if video.get("split") == split]
-        chosen |= {name: path for name in wanted}
-        for sentence in content["sentences"]:
-            captions.setdefault(sentence["video_id"], []).append(" ".join(sentence["caption"].split()))
-    if not chosen:
+        listed |= {name: (path, captions) for name, captions in _captions(path, split).items()}
+    if not listed:
         raise InputError(
             f"{root} has no JSON of MSR-VTT that names videos of the split {split!r}: test_videodatainfo.json"
         )
-    names = sorted(chosen, key=lambda name: int(re.sub(r"\D", "", name) or 0))
+    names = sorted(listed, key=lambda name: int(re.sub(r"\D", "", name) or 0))
     return [
-        BenchmarkVideo(
-            found[name] if name in found else _missing(root, f"{name}.mp4", chosen[name]), tuple(captions.get(name, ()))
-        )
-        for name in names
+        BenchmarkVideo(found[name] if name in found else _missing(root, f"{name}.mp4", path), tuple(captions))
+        for name, (path, captions) in ((name, listed[name]) for name in names)
     ]
 
 
@@ -96,15 +88,25 @@ def _files(root: Path, pattern: str) -> Iterator[Path]:
     return iter(sorted(root.rglob(pattern)))
 
 
-def _video_information(path: Path) -> dict[str, Any]:
-    """The content of one of MSR-VTT's files; another JSON counts as an empty one."""
+def _captions(path: Path, split: str) -> dict[str, list[str]]:
+    """The captions of the videos of a split, by one of MSR-VTT's files; another JSON has none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        content = None
-    if isinstance(content, dict) and {"videos", "sentences"} <= content.keys():
-        return content
-    return {"videos": [], "sentences": []}
+        return {}
+    if not isinstance(content, dict) or not {"videos", "sentences"} <= content.keys():
+        return {}
+    try:
+        captions: dict[str, list[str]] = {
+            video["video_id"]: [] for video in content["videos"] if video.get("split") == split
+        }
+        for sentence in content["sentences"]:
+            if sentence["video_id"] in captions:
+                captions[sentence["video_id"]].append(" ".join(sentence["caption"].split()))
+    except (KeyError, TypeError, AttributeError) as error:
+        wanted = "videos with video_id and split, sentences with video_id and caption"
+        raise InputError(f"{path} is no JSON of MSR-VTT ({error!r}): expected {wanted}") from None
+    return captions
 
 
 def _missing(root: Path, name: str, listed: Path) -> Path:

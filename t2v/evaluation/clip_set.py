@@ -63,6 +63,11 @@ class ClipSet:
     are_pictures: bool = False
     on_bad: Callable[[str], None] | None = None
 
+    def __post_init__(self) -> None:
+        """InputError where there are fewer than are to be measured."""
+        if len(self) > len(self.sources):
+            raise InputError(f"{self.root} has {len(self.sources)} videos, {len(self)} are to be measured")
+
     @classmethod
     def find(
         cls,
@@ -93,9 +98,6 @@ class ClipSet:
                 raise InputError(f"{len(prompts)} prompts were given for the {len(sources)} videos in {root}")
             pairs = zip(sources, prompts, strict=True)
             sources = [replace(source, caption=prompt) for source, prompt in pairs]
-        wanted = sampling.num_videos or 0
-        if wanted > len(sources):
-            raise InputError(f"{root} has {len(sources)} videos, {wanted} are to be measured")
         return cls(root, sources, sampling, are_pictures, on_bad)
 
     def __len__(self) -> int:

@@ -28,7 +28,7 @@ class Protocol:
     size: tuple[int, int] | None  # height, width in pixels, as measured
     codec: Mapping[str, Any] | None  # of the files, by FFmpeg's names
     reference: Mapping[str, Any] | None  # what a distance is measured to: split, number of videos, hash of their pixels
-    seeds: Mapping[str, Any]  # of the intervals, the choice of frames, the videos
+    seeds: Mapping[str, Any]  # of the intervals and the choice of videos and frames
     prompts_sha256: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)  # whatever else holds for all metrics
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings of each, hash of its weights
@@ -39,7 +39,7 @@ class Result:
     """What was measured, how, and what came out.
 
     Attributes:
-        subject: whose figures these are (paths, hashes): never compared.
+        subject: whose figures these are (paths, hashes, seeds of the videos): never compared.
         details: whatever else the file holds, such as a line for each video.
     """
 
@@ -126,7 +126,7 @@ def _differences(first: Any, second: Any, name: str = "") -> Iterator[tuple[str,
 
 
 def _written(value: Any) -> str:
-    """As JSON; what is long, such as a list of seeds, is cut."""
+    """As JSON; what is long, is cut."""
     text = json.dumps(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 

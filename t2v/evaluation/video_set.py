@@ -71,13 +71,13 @@ def evaluate_videos(
         size=facts.size,
         codec={"videos": facts.codec, "reference": seen and seen.codec},
         reference=_reference_record(reference, seen),
-        seeds={"resampling_and_choice": sampling.seed, "videos": facts.seeds},
+        seeds={"resampling_and_choice": sampling.seed},
         prompts_sha256=facts.prompts_sha256,
         settings={"resizing": sampling.resolution and RESIZING, "start": _start(clips)},
         metrics={name: settings for name, (_, settings) in found.items()},
     )
     figures = {name: figure for name, (figure, _) in found.items()}
-    subject = {"videos": str(clips.root), "pixels_sha256": facts.pixels_sha256}
+    subject = {"videos": str(clips.root), "pixels_sha256": facts.pixels_sha256, "seeds": facts.seeds}
     return Result(protocol, figures, subject, _details(facts, own, others, sampling.seed))
 
 

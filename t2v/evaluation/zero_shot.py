@@ -35,7 +35,7 @@ class PromptSection(_Section):
     """What videos are generated for."""
 
     per: Literal["class", "caption", "video"]  # classes as often as in the split; every caption; one caption a video
-    template: str = "{}"  # "{}" is the class in words, or the caption
+    template: str = Field("{}", pattern=r"^[^{}]*\{\}[^{}]*$")  # "{}" is the class in words, or the caption
     sentences: dict[str, str] = {}  # class -> its own sentence instead of the template
 
 
@@ -82,9 +82,9 @@ class ZeroShotProtocol(_Section):
         """Whose weights the metrics need."""
         return tuple(network for metric in self.metrics for network in _NETWORKS[metric])
 
-    def sampling(self, num_videos: int | None = None) -> Sampling:
+    def sampling(self) -> Sampling:
         """Of the generated videos, which are chosen by their prompts."""
-        return Sampling(self.num_frames, self.frame_stride, self.resolution, False, num_videos, self.seed)
+        return Sampling(self.num_frames, self.frame_stride, self.resolution, False, None, self.seed)
 
     def reference_sampling(self) -> Sampling:
         """Of the real ones."""

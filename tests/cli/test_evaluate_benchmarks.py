@@ -23,8 +23,13 @@ def test_ucf101_from_prompts_to_figures(t2v_command, tmp_path):
     done = t2v_command("evaluate", "zero-shot", file, "--data", "ucf", "--write-prompts", "prompts.txt")
     assert done.code == 0, done.err
     assert "UCF-101 zero-shot: 4 real videos, 4 to generate for 2 prompts" in done.out
-    assert "t2v generate --prompts prompts.txt --num-videos 3 -o FOLDER/video.mp4" in done.out
-    prompts = (tmp_path / "prompts.txt").read_text().splitlines()
+    for count in (1, 3):
+        assert (
+            f"t2v generate --prompts prompts-{count}.txt --num-videos {count} -o FOLDER/prompts-{count}.mp4" in done.out
+        )
+    prompts = [(tmp_path / f"prompts-{count}.txt").read_text().strip() for count in (3, 1)]
+    done = t2v_command("evaluate", "zero-shot", file, "--data", "ucf", "--write-prompts", "prompts.txt")
+    assert done.code == 2 and "prompts-1.txt exists" in done.err
     assert prompts[0].endswith("apply eye makeup") and len(prompts) == 2
     write_generated(tmp_path / "videos", prompts, 3)
     options = ("--data", "ucf", "--videos", "videos", "-o", "a.json")
@@ -39,7 +44,7 @@ def test_ucf101_from_prompts_to_figures(t2v_command, tmp_path):
     protocol = result["protocol"]
     assert (protocol["num_videos"], protocol["reference"]["num_videos"]) == (4, 3)
     assert protocol["reference"]["split"] == "trainlist01" and protocol["settings"]["benchmark"] == "UCF-101 zero-shot"
-    assert protocol["seeds"]["videos"] == [0, 1, 2, 0] and result["differs"]
+    assert result["subject"]["seeds"] == [0, 1, 2, 0] and result["differs"]
     assert "frame IS (Inception-v3)" not in result["metrics"]
 
 

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from t2v.data.manifest import ClipRow, write_manifest
+from t2v.data.sources import find_sources
 from t2v.errors import InputError
 from t2v.evaluation.clip_set import ClipSet, Sampling
 from tests.evaluation.moving_texture import moving_texture, write_videos
@@ -74,7 +75,7 @@ def test_bad_videos_are_errors_or_left_out(tmp_path):
     with pytest.raises(InputError, match="has 12 frames, 13 are measured: choose --num-frames"):
         list(ClipSet.find(write_videos(tmp_path / "short", 0, 1), Sampling(13)))
     with pytest.raises(InputError, match="has 3 videos, 4 are to be measured"):
-        ClipSet.find(folder, Sampling(2, num_videos=4))
+        ClipSet(folder, list(find_sources(folder)), Sampling(2, num_videos=4))
     with pytest.raises(InputError, match="no videos in"):
         ClipSet.find(tmp_path, Sampling(2)) if (tmp_path / "none").mkdir() else ClipSet.find(
             tmp_path / "none", Sampling(2)

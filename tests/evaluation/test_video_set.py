@@ -55,7 +55,7 @@ def test_all_families_and_the_protocol(root, result, tmp_path):
     assert (protocol.num_videos, protocol.num_frames, protocol.fps, protocol.size) == (COUNT, 9, 8.0, (32, 32))
     assert protocol.codec == {"videos": "ffv1", "reference": "ffv1"}
     assert protocol.reference["split"] == "test" and protocol.reference["num_videos"] == COUNT
-    assert protocol.seeds["videos"] == list(range(COUNT)) and len(protocol.prompts_sha256) == 64
+    assert result.subject["seeds"] == list(range(COUNT)) and len(protocol.prompts_sha256) == 64
     digest = hashlib.sha256((root / "weights" / "i3d_pretrained_400.safetensors").read_bytes()).hexdigest()
     fvd = protocol.metrics[NARROW]
     assert fvd["weights_sha256"] == digest and fvd["published"] is False
@@ -67,6 +67,17 @@ def test_all_families_and_the_protocol(root, result, tmp_path):
     content = json.loads((tmp_path / "a.json").read_text())
     assert content["reference_metrics"]["flicker"]["n"] == COUNT and len(content["videos"]) == COUNT
     assert content["videos"][0].keys() == {"video", "sharpness", "flicker", "warping error", "clip_cosine"}
+
+
+def test_videos_of_unknown_seeds_compare_with_those_of_known_ones(tmp_path):
+    results = []
+    for name, seed in (("known", {"seed": 5}), ("unknown", {})):
+        folder = write_videos(tmp_path / name, 0, COUNT)
+        for index in range(COUNT):
+            (folder / f"{index:02}.json").write_text(json.dumps({"prompt": "a", **seed}))
+        results.append(evaluate_videos(ClipSet.find(folder, Sampling(2)), [Pixels()]))
+    assert [result.subject["seeds"] for result in results] == [[5] * COUNT, None]
+    assert compare(*results)
 
 
 def test_only_the_distance_of_the_published_network_is_called_fvd():

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,21 @@ def test_msrvtt_by_its_json(root):
         msrvtt(root / "msrvtt", "train")
 
 
+def test_several_jsons_of_msrvtt_double_no_captions_and_damaged_ones_are_named(tmp_path):
+    root = write_msrvtt(tmp_path)
+    whole = json.loads((root / "test_videodatainfo.json").read_text())
+    rest = [video for video in whole["videos"] if video["split"] != "test"]
+    (root / "videodatainfo.json").write_text(json.dumps(whole))  # the same videos once more
+    (root / "others.json").write_text(json.dumps({**whole, "videos": rest}))  # their captions, not the videos
+    assert [video.captions for video in msrvtt(root, "test")] == [
+        ("a man talks 7010", "a person is cooking"), ("a man talks 7011", "a person is cooking"),
+    ]  # fmt: skip
+    for damage in ({"videos": [{"split": "test"}]}, {"videos": ["x"]}, {"sentences": [{"caption": "a"}]}):
+        (root / "damaged.json").write_text(json.dumps({**whole, **damage}))
+        with pytest.raises(InputError, match=r"damaged\.json is no JSON of MSR-VTT .*: expected videos with"):
+            msrvtt(root, "test")
+
+
 def protocol(tmp_path, name, **changes):
     content = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
     (tmp_path / "p.yaml").write_text(yaml.safe_dump({**content, **changes}))
@@ -106,3 +122,6 @@ def test_unknown_keys_are_refused(tmp_path):
         protocol(tmp_path, "ucf101", stride=3)
     with pytest.raises(InputError, match=r"seed: .* greater than or equal to 0, got -1"):
         protocol(tmp_path, "ucf101", seed=-1)
+    for template in ("a {x}", "a {} {}", "a video"):
+        with pytest.raises(InputError, match=r"prompts\.template: string should match pattern"):
+            protocol(tmp_path, "ucf101", prompts={"per": "class", "template": template})
