@@ -1,9 +1,9 @@
 """Files to shots: one row for every shot, those too short marked as filtered."""
 
-import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from data_tools.analysis import Watched, unwatched, watch
 from data_tools.shots import ShotFinder, ShotOptions, Transition, shots
+from t2v.data.cut_list import read_cuts
 from t2v.data.manifest import ClipRow
 from t2v.errors import InputError
 
@@ -94,23 +95,14 @@ def _clip_row(row: ClipRow, start: int, end: int, times: list[float], min_second
 
 def with_cuts(rows: list[ClipRow], file: Path, root: Path) -> list[ClipRow]:
     """Put the cuts of a CSV file with the columns `path` (relative to the file) and `seconds` into the rows."""
-    cuts: dict[Path, list[str]] = {}
-    number = 1
-    try:
-        with open(file, newline="", encoding="utf-8-sig") as lines:
-            for line in csv.DictReader(lines):
-                number += 1
-                path = (file.parent / line["path"]).resolve()
-                cuts.setdefault(path, []).append(str(float(line["seconds"])))
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"{file}: a list of cuts has the columns path,seconds; check line {number}") from None
+    cuts = read_cuts(file)
+    if None in cuts:
+        raise InputError(f"{file} does not say of which videos its cuts are: it needs the columns path,seconds")
     known = {(root / row.path).resolve() for row in rows}
-    if strangers := cuts.keys() - known:
-        raise InputError(f"{file} names {min(strangers)}, which is not in the manifest")
+    if strangers := [path for path in cuts if path not in known]:
+        raise InputError(f"{file} names {strangers[0]}, which is not in the manifest")
     return [_with_cuts(row, cuts.get((root / row.path).resolve())) for row in rows]
 
 
-def _with_cuts(row: ClipRow, cuts: list[str] | None) -> ClipRow:
-    return replace(row, extra=row.extra | {"cuts": " ".join(cuts)}) if cuts else row
+def _with_cuts(row: ClipRow, cuts: Sequence[Fraction] | None) -> ClipRow:
+    return replace(row, extra=row.extra | {"cuts": " ".join(str(float(cut)) for cut in cuts)}) if cuts else row

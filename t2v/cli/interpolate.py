@@ -124,6 +124,7 @@ def interpolate(
     from t2v.cli.progress import Reporter
 
     if print_cuts_only:
+        _refuse("does not go with --print-cuts, which only prints", {"--output": output, "--cuts": cuts})
         print_cuts(_only(inputs), parse_fps(input_fps, "--input-fps"), cut_threshold)
         return
     if output is None:

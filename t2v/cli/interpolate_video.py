@@ -1,5 +1,7 @@
 """`t2v interpolate` on a video, or on pictures that are frames of one: a new rate, cuts, sound."""
 
+import csv
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -57,7 +59,7 @@ class RateRequest:
 
     def options(self, sequence: "FrameSequence") -> "RateOptions":
         """The new rate, in frames made for each second of the source, and how it is reached."""
-        from t2v.pipelines.interpolation.cut_list import read_cuts
+        from t2v.pipelines.interpolation.cut_list import cuts_of_video
         from t2v.pipelines.interpolation.rate import RateOptions
 
         if self.to_fps is None:
@@ -65,7 +67,7 @@ class RateRequest:
             rate = sequence.fps * self.factor
         else:
             rate = self.to_fps
-        cuts = None if self.cuts is None else read_cuts(self.cuts, sequence.name)
+        cuts = None if self.cuts is None else cuts_of_video(self.cuts, sequence.name)
         if cuts and cuts[-1] > sequence.duration:
             seconds = f"{float(cuts[-1]):g} s, after the {float(sequence.duration):g} s of {sequence.name}"
             raise InputError(f"{self.cuts} has a cut at {seconds}: cuts are seconds from the first frame")
@@ -145,13 +147,14 @@ def _sound(
 
 
 def print_cuts(name: str, input_fps: Fraction | None, threshold: float) -> None:
-    """Print where shots begin, as a list that --cuts takes."""
-    from t2v.pipelines.interpolation.cut_list import COLUMNS
+    """Print where shots begin, as a list that --cuts takes from any folder: the path is absolute."""
+    from t2v.data.cut_list import COLUMNS
     from t2v.pipelines.interpolation.cuts import mark_cuts
     from t2v.pipelines.interpolation.inputs import open_sequence
 
     sequence = open_sequence(name, input_fps)
-    print(",".join(COLUMNS))
+    lines = csv.writer(sys.stdout, lineterminator="\n")
+    lines.writerow(COLUMNS)
     for frame in mark_cuts(sequence.frames(), threshold):
         if frame.after_cut:
-            print(f"{name},{float(frame.time):.6f}")
+            lines.writerow((Path(name).absolute(), f"{float(frame.time):.6f}"))

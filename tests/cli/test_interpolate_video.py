@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -147,7 +148,7 @@ def test_counts_and_times_are_exact_across_a_cut(t2v_command, two_shots, tmp_pat
 
 def test_cuts_are_printed_and_taken_from_a_list(t2v_command, two_shots, tmp_path):
     printed = t2v_command("interpolate", two_shots, "--print-cuts")
-    assert (printed.code, printed.out) == (0, f"path,seconds\n{two_shots},0.500000\n")
+    assert (printed.code, printed.out) == (0, f"path,seconds\n{two_shots},0.500000\n")  # an absolute path
     (tmp_path / "cuts.csv").write_text(printed.out)
     (tmp_path / "others.csv").write_text("seconds\n0.25\n0.75\n")
     common = ("interpolate", two_shots, "--factor", 2, *HOLD, "--overwrite", "-o", "out.mp4")
@@ -166,6 +167,24 @@ def test_cuts_are_printed_and_taken_from_a_list(t2v_command, two_shots, tmp_path
         assert done.code == 2 and message in done.err and done.err.count("\n") == 1, done.err
     done = t2v_command(*common, "--cuts", "none.csv")
     assert done.code == 2 and "none.csv: No such file" in done.err
+
+
+def test_printed_cuts_are_taken_from_another_folder(t2v_command, two_shots, tmp_path):
+    """By a relative path, of a name that CSV must quote."""
+    shutil.copy(two_shots, tmp_path / "one, two.mp4")
+    printed = t2v_command("interpolate", "one, two.mp4", "--print-cuts")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/cuts.csv").write_text(printed.out)
+    common = ("--factor", 2, *HOLD, "-o", "out.mp4")
+    done = t2v_command("interpolate", "one, two.mp4", *common, "--cuts", "lists/cuts.csv")
+    assert done.code == 0, done.err
+    assert report_of(tmp_path / "out.mp4")["made_across_cuts"] == [23]
+
+
+@pytest.mark.parametrize("option", ["--output", "--cuts"])
+def test_options_that_printing_cuts_would_ignore_are_refused(t2v_command, two_shots, option):
+    done = t2v_command("interpolate", two_shots, "--print-cuts", option, "cuts.csv")
+    assert done.code == 2 and f"{option} does not go with --print-cuts" in done.err and done.err.count("\n") == 1
 
 
 # ---------------------------------------------------------------- files

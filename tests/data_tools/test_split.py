@@ -118,6 +118,7 @@ def test_cuts_of_a_list_are_taken_as_they_are(tmp_path):
         ("path,seconds\nb.mp4,1\n", "not in the manifest"),
         ("path,seconds\na.mp4,one\n", "columns path,seconds; check line 2"),
         ("file,second\na.mp4,1\n", "columns path,seconds"),
+        ("seconds\n1\n", "needs the columns path,seconds"),
     ],
 )
 def test_lists_of_cuts_that_cannot_be_used_are_refused(tmp_path, text, message):
