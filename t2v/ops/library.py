@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-CHUNK = 64  # pixels of which group norm's statistics are made first
+from t2v.ops.triton.configs import CHUNK
 
 
 @custom_op("t2v::temporal_attention", mutates_args=())

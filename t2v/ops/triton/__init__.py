@@ -1,1 +1,1 @@
-"""Triton kernels of the ops: imported only when one is launched."""
+"""Triton kernels of the ops, imported only when one is launched, and their tiles."""

@@ -6,6 +6,8 @@ spills on the first two. `t2v tune` measures others on the GPU at hand; `t2v.ops
 
 from dataclasses import asdict, dataclass
 
+CHUNK = 64  # pixels of which group norm's statistics are made first
+
 
 def _check(config: object, **rules: bool) -> None:
     for rule, kept in rules.items():

@@ -10,8 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from t2v.ops.library import CHUNK
-from t2v.ops.triton.configs import NORM_CONFIG
+from t2v.ops.triton.configs import CHUNK, NORM_CONFIG
 from t2v.ops.triton.tuned import chosen, norm_key
 
 
