@@ -71,6 +71,7 @@ def motion(
     guidance_scale: options.GuidanceScale = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    offline: options.Offline = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -122,6 +123,7 @@ def sheet(
     guidance_scale: options.GuidanceScale = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    offline: options.Offline = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -162,6 +164,7 @@ def frame_rates(
     guidance_scale: options.GuidanceScale = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    offline: options.Offline = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:

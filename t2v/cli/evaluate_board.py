@@ -51,6 +51,7 @@ def mini_board(
     guidance_scale: options.GuidanceScale = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    offline: options.Offline = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -140,6 +141,7 @@ def _print_board(figures: "Figures", reached: list[dict[str, Any]]) -> None:
 
     from t2v.evaluation.board import ROWS
     from t2v.evaluation.board_report import SHUFFLED
+    from t2v.evaluation.gate import gate_line
 
     table = Table("", *_HEADINGS.values(), title="mean, and its 95% interval", title_justify="left")
     table.columns[0].no_wrap = True
@@ -150,9 +152,7 @@ def _print_board(figures: "Figures", reached: list[dict[str, Any]]) -> None:
         console.width = _PLAIN_WIDTH
     console.print(table)
     for gate in reached:
-        bound = f">= {gate['at_least']:.2f}" if "at_least" in gate else f"<= {gate['at_most']:.2f}"
-        value = "-" if gate["value"] is None else f"{gate['value']:.2f}"
-        console.print(f"{'reached' if gate['passed'] else 'MISSED '} {gate['gate']}: {value} {bound}", markup=False)
+        console.print(gate_line(gate), markup=False)
 
 
 def _cell(figure: "Figure | None") -> str:
@@ -175,14 +175,14 @@ def train_recogniser(
 ) -> None:
     """Train the judge of `mini-board` on rendered clips: which actor, scene and verb a video shows. CPU only.
 
-    Its accuracy on the clips of --check is printed and kept in its config.json.
+    Its accuracy on the clips of --check, as it was written, is printed and kept in its config.json.
     """
     from dataclasses import replace
 
     from t2v.cli.outputs import check_folder
     from t2v.cli.progress import Reporter
     from t2v.evaluation.labelled_clips import labelled_clips
-    from t2v.evaluation.recogniser import save_recogniser
+    from t2v.evaluation.recogniser import load_recogniser, save_recogniser
     from t2v.evaluation.recogniser_training import ClipMemory, TrainingOptions, accuracy, config_for
     from t2v.evaluation.recogniser_training import train_recogniser as train
 
@@ -202,9 +202,11 @@ def train_recogniser(
     chosen = TrainingOptions(num_steps=num_steps, batch_size=batch_size, seed=seed)
     with reporter.stage("training"):
         recogniser = train(memory, chosen, reporter.step)
-    found = {str(folder): accuracy(recogniser, clips) for folder, clips in zip(check, checks, strict=True)}
     facts = {"num_clips": len(learned), "num_steps": num_steps, "batch_size": batch_size, "seed": seed}
-    save_recogniser(recogniser, output, {**facts, "accuracy": found})
+    save_recogniser(recogniser, output, facts)
+    written = load_recogniser(output)  # rounded to half precision
+    found = {str(folder): accuracy(written, clips) for folder, clips in zip(check, checks, strict=True)}
+    save_recogniser(written, output, {**facts, "accuracy": found})
     for name, shares in found.items():
         print(f"{name}: " + "  ".join(f"{what} {value:g}" for what, value in shares.items()))
     print(output)

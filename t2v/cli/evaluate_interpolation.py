@@ -42,6 +42,7 @@ def interpolation(
     frame_guidance: FrameGuidance = 1.5,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    offline: options.Offline = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -97,6 +98,7 @@ def real_interpolation(
     frame_guidance: FrameGuidance = 1.5,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    offline: options.Offline = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -156,6 +158,8 @@ def _fills(
 
 def _print_interpolation(report: dict[str, Any]) -> None:
     """A line for each method in each bucket, and for each gate."""
+    from t2v.evaluation.gate import gate_line
+
     for bucket, rows in [*report["buckets"].items(), ("not linear", report["curved"])]:
         for name, found in rows.items():
             figures = "  ".join(
@@ -164,8 +168,7 @@ def _print_interpolation(report: dict[str, Any]) -> None:
             )
             print(f"{bucket:<10} {name:<11} n {found['psnr']['n']:<3} {figures}")
     for gate in report["gates"]:
-        bound = f">= {gate['at_least']:.2f}" if "at_least" in gate else f"<= {gate['at_most']:.2f}"
-        print(f"{'reached' if gate['passed'] else 'MISSED '} {gate['gate']}: {gate['value']:.2f} {bound}")
+        print(gate_line(gate))
 
 
 def _number(value: float | None) -> str:

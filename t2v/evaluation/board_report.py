@@ -1,7 +1,6 @@
 """What the scoreboard says: figures with intervals, the gap between seen and held-out pairs, targets, and the sheet."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +8,7 @@ from PIL import Image
 
 from t2v.evaluation.board import HELD_OUT, INDEPENDENT, RENDERED, RENDERED_SEEN, ROWS, SEEN, SHARED, Judged, of_row
 from t2v.evaluation.frechet import frechet_distance
+from t2v.evaluation.gate import Gate, make_gate
 from t2v.evaluation.intervals import DRAWS, Figure, mean_figure, statistic_figure
 from t2v.evaluation.sheet import contact_sheet, strip
 
@@ -18,7 +18,7 @@ MEASURES = (*JUDGEMENTS, "match", "flicker", "distance", "seconds")
 GAPS = ("actor", "scene", "verb")
 TARGETS = {"actor": 0.85, "scene": 0.95, "verb": 0.80}  # at least, on held-out pairs
 MOST_FLICKER = 1.3  # times that of rendered clips
-MOST_GAP = 0.05  # of seen over held-out pairs
+MOST_GAP = 0.05  # of seen over held-out pairs, less the judge's own gap: that of rendered clips
 
 _SHEET_ROWS = ({HELD_OUT: 4, INDEPENDENT: 3, SHARED: 1, RENDERED: 2}, {SEEN: 8, RENDERED_SEEN: 2})  # frames of each
 
@@ -37,12 +37,11 @@ def board_figures(judged: Sequence[Judged], reference: NDArray[np.float64]) -> F
         videos = of_row(judged, row)
         figures |= {f"{row}.{name}": _figure(videos, name) for name in MEASURES if name != "distance"}
         figures[f"{row}.distance"] = _distance(np.array([video.features for video in videos]), reference)
-    held_out, seen = of_row(judged, HELD_OUT), of_row(judged, SEEN)
+    held_out = of_row(judged, HELD_OUT)
     figures |= {
         f"{SHUFFLED}.{name}": mean_figure(_by_others_captions(held_out, name)) for name in ("verb", "path_verb")
     }
-    figures |= {f"gap.{name}": _difference(_values(seen, name), _values(held_out, name)) for name in GAPS}
-    return figures
+    return figures | {f"gap.{name}": _gap(judged, name) for name in GAPS}
 
 
 def _values(videos: Sequence[Judged], name: str) -> NDArray[np.float64]:
@@ -70,33 +69,31 @@ def _by_others_captions(videos: Sequence[Judged], name: str) -> NDArray[np.float
     return np.array([np.mean(np.delete(verbs, i) == named[i]) for i in range(len(videos))])
 
 
-def _difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> Figure:
-    """Difference of two means with a percentile interval; each side is resampled by itself."""
+def _gap(judged: Sequence[Judged], name: str) -> Figure:
+    """The mean of seen over that of held-out pairs, less the same of rendered clips, which is the judge's own gap.
+
+    With a percentile interval for which each row is resampled by itself.
+    """
+    rows = [_values(of_row(judged, row), name) for row in (SEEN, HELD_OUT, RENDERED_SEEN, RENDERED)]
     rng = np.random.default_rng(0)
-    means = [values[rng.integers(0, len(values), (DRAWS, len(values)))].mean(1) for values in (first, second)]
-    low, high = np.percentile(means[0] - means[1], [2.5, 97.5])
-    return Figure(float(first.mean() - second.mean()), float(low), float(high), len(first) + len(second))
+    seen, held_out, *rendered = (values[rng.integers(0, len(values), (DRAWS, len(values)))].mean(1) for values in rows)
+    low, high = np.percentile(seen - held_out - (rendered[0] - rendered[1]), [2.5, 97.5])
+    seen, held_out, *rendered = (float(values.mean()) for values in rows)
+    value = seen - held_out - (rendered[0] - rendered[1])
+    return Figure(value, float(low), float(high), sum(len(values) for values in rows))
 
 
-def gates(figures: Figures) -> list[dict[str, Any]]:
+def gates(figures: Figures) -> list[Gate]:
     """The targets, each with the value that was reached."""
     found = [
-        {"gate": f"{name}, held-out pairs", "value": figures[f"{HELD_OUT}.{name}"].value, "at_least": bound}
+        make_gate(f"{name}, held-out pairs", figures[f"{HELD_OUT}.{name}"].value, at_least=bound)
         for name, bound in TARGETS.items()
     ]
     flicker, steady = (figures[f"{row}.flicker"].value for row in (HELD_OUT, RENDERED))
     ratio = None if flicker is None or not steady else flicker / steady
-    found.append({"gate": "flicker over that of rendered clips", "value": ratio, "at_most": MOST_FLICKER})
-    found += [
-        {"gate": f"gap of seen over held-out pairs, {name}", "value": figures[f"gap.{name}"].value, "at_most": MOST_GAP}
-        for name in GAPS
-    ]
-    return [{**gate, "passed": _passed(gate)} for gate in found]
-
-
-def _passed(gate: dict[str, Any]) -> bool:
-    value = gate["value"]
-    return value is not None and gate.get("at_least", -np.inf) <= value <= gate.get("at_most", np.inf)
+    found.append(make_gate("flicker over that of rendered clips", ratio, at_most=MOST_FLICKER))
+    gap = "gap of seen over held-out pairs, less that of rendered clips"
+    return found + [make_gate(f"{gap}, {name}", figures[f"gap.{name}"].value, at_most=MOST_GAP) for name in GAPS]
 
 
 def board_sheet(judged: Sequence[Judged]) -> NDArray[np.uint8]:

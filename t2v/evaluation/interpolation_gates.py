@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from t2v.evaluation.gate import Gate, make_gate
+
 CEILING = "autoencoder"  # what the true frames are after the autoencoder: no latent method can be better
-Gates = list[dict[str, Any]]
+Gates = list[Gate]
 _MOVING = ("small", "medium", "large")
 
 
@@ -15,11 +17,9 @@ def _mean(group: Mapping[str, Any], name: str, metric: str) -> float | None:
 
 def _gate(what: str, value: float | None, *, least: float | None = None, most: float | None = None) -> Gates:
     """One gate, or none where a figure is missing."""
-    if value is not None and least is not None:
-        return [{"gate": what, "value": value, "at_least": least, "passed": value >= least}]
-    if value is not None and most is not None:
-        return [{"gate": what, "value": value, "at_most": most, "passed": value <= most}]
-    return []
+    if value is None or (least is None and most is None):
+        return []
+    return [make_gate(what, value, at_least=least, at_most=most)]
 
 
 def _shifted(value: float | None, amount: float) -> float | None:

@@ -10,7 +10,7 @@ from PIL import Image
 from t2v.evaluation.labelled_clips import labelled_clips
 from t2v.evaluation.matching import ActorPath
 from t2v.evaluation.recogniser import Recogniser, load_recogniser, save_recogniser
-from t2v.evaluation.recogniser_training import config_for
+from t2v.evaluation.recogniser_training import accuracy, config_for
 from tests.evaluation.moving_sprite import write_clips, write_pictures
 
 
@@ -58,12 +58,20 @@ def test_mini_board_refuses_before_work(t2v_command, board, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_train_recogniser_writes_weights_and_accuracy(t2v_command, tmp_path):
+def test_train_recogniser_writes_weights_and_accuracy(t2v_command, tmp_path, monkeypatch):
     write_clips(tmp_path / "clips")
+    measured = []
+
+    def measure(recogniser, clips):
+        measured.append(recogniser.weights_sha256())
+        return accuracy(recogniser, clips)
+
+    monkeypatch.setattr("t2v.evaluation.recogniser_training.accuracy", measure)
     options = ("--data", "clips", "--check", "clips", "-o", "judge", "--num-steps", 1, "--batch-size", 2, "--quiet")
     done = t2v_command("evaluate", "train-recogniser", *options, "--num-frames", 6)
     assert (done.code, done.err) == (0, "") and "clips: num_clips 4" in done.out
     assert load_recogniser(tmp_path / "judge").config.verbs == ("running", "standing")
+    assert measured == [load_recogniser(tmp_path / "judge").weights_sha256()], "of the weights that were written"
     training = json.loads((tmp_path / "judge" / "config.json").read_text())["training"]
     assert training["accuracy"]["clips"]["num_clips"] == 4 and training["num_steps"] == 1
     done = t2v_command("evaluate", "train-recogniser", *options)

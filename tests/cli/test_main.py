@@ -1,7 +1,8 @@
 import pytest
+import typer
 
 import t2v
-from t2v.cli.main import COMMANDS
+from t2v.cli.main import COMMANDS, app
 
 
 def test_version_is_the_package_version(t2v_command):
@@ -20,6 +21,23 @@ def test_help_of_a_command_says_how_to_use_it(t2v_command, command):
     done = t2v_command(command, "--help")
     assert done.code == 0
     assert f"Usage: t2v {command}" in done.out
+
+
+def leaves(command):
+    """A command, or all that are below it."""
+    context = typer.Context(command)
+    found = [command.get_command(context, name) for name in getattr(command, "list_commands", lambda _: [])(context)]
+    return [leaf for below in found for leaf in leaves(below)] if found else [command]
+
+
+def test_whatever_takes_a_model_can_be_kept_offline():
+    options = {
+        command.name: {option for parameter in command.params for option in parameter.opts}
+        for command in leaves(typer.main.get_command(app))
+    }
+    with_model = {name: found for name, found in options.items() if "--model" in found}
+    assert {"generate", "mini-board", "real-interpolation"} <= with_model.keys()
+    assert not [name for name, found in with_model.items() if "--offline" not in found]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from t2v.evaluation.board import (
     HELD_OUT,
     INDEPENDENT,
     RENDERED,
+    RENDERED_SEEN,
     ROWS,
     SEEN,
     SHARED,
@@ -126,7 +127,29 @@ def test_figures_tell_what_is_wrong(clips_folder):
     assert figures["held_out.distance"].value > figures["rendered.distance"].value + 10
     missed = {gate["gate"]: gate["value"] for gate in gates(figures) if not gate["passed"]}
     assert missed["flicker over that of rendered clips"] == 2
-    assert {"actor, held-out pairs", "verb, held-out pairs", "gap of seen over held-out pairs, verb"} < missed.keys()
+    gap = "gap of seen over held-out pairs, less that of rendered clips"
+    assert {"actor, held-out pairs", "verb, held-out pairs", f"{gap}, verb"} < missed.keys()
+
+
+def test_gap_is_less_the_judges_own(clips_folder):
+    clips = labelled_clips(clips_folder)
+    right, names = [clip.verb for clip in clips], [clip.actor for clip in clips]
+    worse = [*names[:2], "nobody", "nobody"]
+    blind = [
+        video
+        for row in ROWS
+        for video in make_judged(clips, row, right, worse if row in (SEEN, RENDERED_SEEN) else names)
+    ]
+    figures = board_figures(blind, np.random.default_rng(1).normal(0, 1, (50, 3)))
+    assert (figures["seen.actor"].value, figures["held_out.actor"].value) == (0.5, 1)
+    gap = figures["gap.actor"]
+    assert (gap.value, gap.n) == (0, 4 * len(clips)) and gap.low < 0 < gap.high, (
+        "the judge is as blind to rendered clips"
+    )
+    hidden = [replace(video, actor="nobody") if video.row == HELD_OUT else video for video in blind]
+    figures = board_figures(hidden, np.random.default_rng(1).normal(0, 1, (50, 3)))
+    assert figures["gap.actor"].value == 1.0
+    assert [gate["passed"] for gate in gates(figures) if "gap" in gate["gate"]] == [False, True, True]
 
 
 def test_flicker_that_cannot_be_measured_reaches_nothing(clips_folder):
