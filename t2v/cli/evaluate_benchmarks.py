@@ -123,8 +123,8 @@ def _measure(
             weights, allow_unpublished, protocol.num_frames, resolve_device(device or "auto"), protocol.networks
         )
         if not families.chosen:
-            wanted = ", ".join(protocol.metrics)
-            raise InputError(f"no weights for {wanted}: give --weights FOLDER; `t2v evaluate weights` lists the files")
+            reasons = f"{', '.join(protocol.metrics)} cannot be measured ({'; '.join(families.left_out)})"
+            raise InputError(f"{reasons}: give --weights FOLDER with the files that `t2v evaluate weights` lists")
         for left_out in families.left_out:
             reporter.note(f"left out: {left_out}")
         result = evaluate_videos(clips, families.chosen, Reference(found, protocol.reference.split), reporter.step)

@@ -28,6 +28,7 @@ _SETTINGS: Mapping[str, dict[str, Any]] = {
     "warping error": {"flow": "Farneback, of the true video"},
 }
 _LPIPS = "LPIPS (alex)"
+LPIPS_NETWORKS = ("alexnet", "lpips_alex")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def find_lpips(
     weights: Path, allow_unpublished: bool, device: torch.device
 ) -> tuple[WeightsFile, WeightsFile, LPIPS] | None:
     """LPIPS of the weights in the user's folder; None where one of its two files is missing."""
-    trunk, linear = (find_weights(weights, name, allow_unpublished) for name in ("alexnet", "lpips_alex"))
+    trunk, linear = (find_weights(weights, name, allow_unpublished) for name in LPIPS_NETWORKS)
     if trunk is None or linear is None:
         return None
     return trunk, linear, LPIPS(trunk.tensors(device), linear.tensors(device))
@@ -119,8 +120,7 @@ def evaluate_pairs(
         settings={"ends": "left out of PSNR, SSIM, LPIPS and sharpness" if metrics.skip_ends else "measured"},
         metrics={name: metrics.settings[name] for name in figures},
     )
-    finite = [{key: None if value != value else value for key, value in line.items()} for line in lines]
-    return Result(protocol, figures, {"videos": str(made), "truth": str(truth)}, {"videos": finite})
+    return Result(protocol, figures, {"videos": str(made), "truth": str(truth)}, {"videos": lines})
 
 
 def _matched(made: Path, truth: Path) -> list[tuple[str, VideoPath, VideoPath]]:

@@ -1,7 +1,7 @@
 """Weights of published feature networks: named by the user, known by their hash, never fetched."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,12 @@ class WeightsFile:
         """The TorchScript program in it, which is code: only ever the published file."""
         assert self.is_published, "find_weights refuses other programs"
         return torch.jit.load(str(self.path), map_location=device).eval()
+
+
+def missing_weights(folder: Path, networks: Sequence[str]) -> list[str]:
+    """The files of networks of `PUBLISHED` that are not in the folder, each with its other names."""
+    files = [PUBLISHED[network].files for network in networks]
+    return [" or ".join(names) for names in files if not any((folder / name).is_file() for name in names)]
 
 
 def find_weights(folder: Path, network: str, allow_unpublished: bool = False) -> WeightsFile | None:

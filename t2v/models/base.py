@@ -49,8 +49,16 @@ def save_text(path: str | Path, text: str) -> None:
 
 
 def save_json(path: str | Path, content: Mapping[str, Any] | list[Any]) -> None:
-    """Write an object or list as JSON, as `save_text` does."""
-    save_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    """Write an object or list as JSON, as `save_text` does; numbers that are not finite, which JSON lacks, as null."""
+    save_text(path, json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def load_config(folder: str | Path) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from tests.evaluation.benchmark_folders import write_generated, write_msrvtt, wr
 from tests.evaluation.moving_texture import write_weights
 from tests.evaluation.test_zero_shot import CONFIGS
 
+ONE_PROMPT = {"per": "class", "sentences": {"ApplyEyeMakeup": "a video", "YoYo": "a video"}}
+
 
 def small(tmp_path, name, **changes):
     """A protocol file of the repository, for small numbers of small videos."""
@@ -34,7 +36,7 @@ def test_ucf101_from_prompts_to_figures(t2v_command, tmp_path):
     write_generated(tmp_path / "videos", prompts, 3)
     options = ("--data", "ucf", "--videos", "videos", "-o", "a.json")
     done = t2v_command("evaluate", "zero-shot", file, *options)
-    assert done.code == 2 and "no weights for FVD: give --weights" in done.err
+    assert done.code == 2 and "FVD cannot be measured" in done.err and "no --weights FOLDER" in done.err
     done = t2v_command("evaluate", "zero-shot", file, *options, "--weights", "weights", "--unpublished-weights")
     assert done.code == 0, done.err
     assert "published FVD 367.23 (Make-A-Video" in done.out and "published IS 33 (" in done.out
@@ -63,6 +65,16 @@ def test_msrvtt_clipsim_and_fid(t2v_command, tmp_path):
     assert (done.code, done.err) == (0, "")
     assert "published CLIPSIM 0.3049" in done.out and "beside CLIPSIM" in done.out
     assert {"FID", "CLIPSIM"} <= json.loads((tmp_path / "a.json").read_text())["metrics"].keys()
+
+
+def test_too_few_frames_for_fvd_are_told(t2v_command, tmp_path):
+    write_ucf101(tmp_path / "ucf")
+    write_weights(tmp_path / "weights")
+    file = small(tmp_path, "ucf101", num_frames=8, num_videos=2, reference={"split": "trainlist01"}, prompts=ONE_PROMPT)
+    write_generated(tmp_path / "videos", ["a video"], 2)
+    options = ("--data", "ucf", "--videos", "videos", "-o", "a.json", "--weights", "weights", "--unpublished-weights")
+    done = t2v_command("evaluate", "zero-shot", file, *options)
+    assert done.code == 2 and "FVD (i3d_torchscript): needs 9 frames" in " ".join(done.err.split())
 
 
 def test_options_that_go_together(t2v_command, tmp_path):

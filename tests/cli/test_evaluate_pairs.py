@@ -17,6 +17,16 @@ def test_pairs_with_and_without_weights(t2v_command, tmp_path):
     assert done.code == 2 and "settings.ends" in done.err
 
 
+def test_the_missing_file_of_lpips_is_named(t2v_command, tmp_path):
+    write_weights(tmp_path / "weights")
+    (tmp_path / "weights" / "lpips_alex.safetensors").unlink()
+    write_videos(tmp_path / "made", 0, 2)
+    options = ("--weights", "weights", "--unpublished-weights")
+    done = t2v_command("evaluate", "pairs", "made", "made", "-o", "a.json", *options)
+    told = " ".join(done.err.split())
+    assert done.code == 0 and "LPIPS: weights lacks alex.pth or" in told and "alexnet" not in told
+
+
 def test_a_negative_seed_is_refused_before_anything_is_measured(t2v_command, tmp_path):
     for command in (("videos", "made"), ("images", "made"), ("pairs", "made", "truth")):
         done = t2v_command("evaluate", *command, "-o", "a.json", "--seed", -1)

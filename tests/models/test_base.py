@@ -219,3 +219,10 @@ def test_load_header_reads_shapes_and_metadata(tmp_path):
     assert header.num_bytes == 6 * 4 + 2 * 8
     assert header.select(["b.count"]).shapes == {"b.count": (2,)}
     assert header.metadata["by"] == "me"
+
+
+def test_numbers_that_json_lacks_are_written_as_null(tmp_path):
+    content = {"flow_error": float("nan"), "lines": [{"a": float("inf")}, (1.5, float("-inf"))], "n": 2, "kept": "nan"}
+    save_json(tmp_path / "a.json", content)
+    expected = {"flow_error": None, "lines": [{"a": None}, [1.5, None]], "n": 2, "kept": "nan"}
+    assert base.load_json(tmp_path / "a.json") == expected
