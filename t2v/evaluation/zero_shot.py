@@ -107,7 +107,7 @@ class ZeroShotProtocol(_Section):
         if self.prompts.per == "class":
             counts = Counter(video.captions[0] for video in videos)
             shares = _shared_out(counts, total or sum(counts.values()))
-            return Counter({self._sentence(name): count for name, count in shares.items() if count})
+            return Counter(self._sentence(name) for name, count in shares.items() for _ in range(count))
         rng = np.random.default_rng(self.seed)
         captions = [
             caption

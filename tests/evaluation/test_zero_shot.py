@@ -82,6 +82,12 @@ def test_classes_are_asked_for_as_often_as_they_are_in_the_split(root, tmp_path)
     assert read.plan(real, 7) == {"a apply eye makeup": 5, "a toy": 2}
 
 
+def test_classes_of_one_sentence_are_counted_together(root, tmp_path):
+    sentences = dict.fromkeys(("ApplyEyeMakeup", "YoYo"), "a person")
+    read = protocol(tmp_path, "ucf101", prompts={"per": "class", "sentences": sentences})
+    assert read.plan(read.videos(root / "ucf"), 7) == {"a person": 7}
+
+
 def test_captions_all_or_one_a_video(root, tmp_path):
     read = protocol(tmp_path, "msrvtt")
     real = read.videos(root / "msrvtt")
