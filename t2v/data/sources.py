@@ -58,7 +58,7 @@ def find_sources(path: str | Path) -> Iterator[Source | Skipped]:
     elif path.is_dir():
         yield from _from_tree(path, path)
     else:
-        raise InputError(f"data: no folder {path}; check --data")
+        raise InputError(f"data: no folder {path}; check the path")
 
 
 def _from_manifest(path: Path) -> Iterator[Source]:

@@ -40,7 +40,7 @@ def find_stills(path: str | Path) -> list[Still]:
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
         stills = [_from_file(file, path) for file in files]
     else:
-        raise InputError(f"data: no folder {path}; check --data")
+        raise InputError(f"data: no folder {path}; check the path")
     if not stills:
         raise InputError(f"data: no pictures in {path}; expected {', '.join(PICTURE_SUFFIXES)} or {MANIFEST_NAME}")
     return stills

@@ -133,7 +133,8 @@ def find_motion(model: Path, name: str | None) -> Path | None:
     Args:
         model: folder or single file.
         name: folder or safetensors file of temporal weights or AnimateDiff modules, or the hub id of a MotionAdapter,
-            which is downloaded on first use; None: the model's `motion/`, if it has one.
+            which is downloaded on first use; of a folder with a `motion/` in it (a run, a model) that; None: the
+            model's `motion/`, if it has one.
     """
     if name is None:
         folders = (model / "motion", model / "motion_adapter")  # the second: in a folder of diffusers
@@ -145,7 +146,8 @@ def find_motion(model: Path, name: str | None) -> Path | None:
             f"no motion at {name}: give a motion/ folder, a MotionAdapter folder, a safetensors file of either, or a "
             "hub id"
         )
-    return Path(name)
+    inner = Path(name) / "motion"
+    return inner if inner.is_dir() and not (Path(name) / "config.json").exists() else Path(name)
 
 
 def load_model_tokenizer(model: Path, folder: Path, unet_config: Mapping[str, Any]) -> CLIPTokenizerFast:

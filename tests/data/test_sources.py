@@ -137,5 +137,5 @@ def test_samples_of_training_runs_are_no_clips(tmp_path: Path, numbered: Numbere
 
 
 def test_missing_path_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no folder .*nowhere; check --data"):
+    with pytest.raises(InputError, match=r"no folder .*nowhere; check the path"):
         list(find_sources(tmp_path / "nowhere"))
