@@ -167,7 +167,8 @@ def test_copies_of_a_file_are_cut_at_one_time(tmp_path, monkeypatch):
 
     monkeypatch.setattr("data_tools.cut.repeated", interrupted)
     (one,), (other,) = Cut(tmp_path)([row]), others
-    assert one.error is None and one == replace(other, extra=other.extra | {"source_path": "a.mp4"})
+    assert one.error is None
+    assert one == replace(other, clip_id=one.clip_id, extra=other.extra | {"source_path": "a.mp4"})
     assert [file.name for file in (tmp_path / "00").iterdir()] == ["005025.mp4"]
 
 
