@@ -1,10 +1,12 @@
-"""Draw the speed-ups in results/ops.csv: `pip install matplotlib`, then `python -m tests.benchmarks.plot OUTPUT.svg`.
+"""Draw the speed-ups in results/: `pip install matplotlib`, then `python -m tests.benchmarks.plot OUTPUT.svg [NAME]`.
 
-One panel per mode; a bar per case and function, over the case's first function in the same run.
+NAME is of a file with a row per function, results/ops.csv if there is none. One panel per mode; a bar per case and
+function, over the function that it is compared with in the same run.
 """
 
 import csv
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.benchmarks.registry import RESULTS
@@ -15,26 +17,35 @@ BAR_HEIGHT = 0.28  # inches
 
 def latest(path: Path) -> list[dict[str, str]]:
     """The newest row of every device, case, mode and function."""
+    keys = ("device", "case", "mode", "threads", "function")
     with path.open(newline="") as file:
-        rows = {tuple(row[key] for key in ("device", "case", "mode", "function")): row for row in csv.DictReader(file)}
+        rows = {tuple(row.get(key) for key in keys): row for row in csv.DictReader(file)}
     return list(rows.values())
+
+
+def speedup(row: Mapping[str, str]) -> float:
+    """How many times as fast as what it is compared with."""
+    return float(row["speedup"]) if "speedup" in row else 1 / float(row["ratio"])
 
 
 def draw(rows: list[dict[str, str]], output: Path) -> None:
     """Write the figure; the suffix says the format."""
     from matplotlib.figure import Figure
 
-    modes = list(dict.fromkeys(row["mode"] for row in rows))
-    tallest = max(sum(row["mode"] == mode for row in rows) for mode in modes)
-    figure = Figure(figsize=(9 * len(modes), 1.5 + BAR_HEIGHT * tallest), layout="constrained")
-    for axes, mode in zip(figure.subplots(1, len(modes), squeeze=False)[0], modes, strict=True):
-        chosen = [row for row in rows if row["mode"] == mode]
-        axes.barh([f"{row['case']}  {row['function']}" for row in chosen], [float(row["speedup"]) for row in chosen])
+    panels: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        title = [row[key] for key in ("benchmark", "mode", "device", "dtype") if row.get(key)]
+        title += [f"threads: {row['threads']}"] if row.get("threads") else []
+        panels.setdefault(", ".join(title), []).append(row)
+    tallest = max(map(len, panels.values()))
+    figure = Figure(figsize=(9 * len(panels), 1.5 + BAR_HEIGHT * tallest), layout="constrained")
+    for axes, (title, chosen) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        axes.barh([f"{row['case']}  {row['function']}" for row in chosen], [speedup(row) for row in chosen])
         axes.axvline(BASELINE, color="black", linewidth=0.8)
         axes.invert_yaxis()
-        axes.set(title=f"{mode}, {chosen[0]['device']}, {chosen[0]['dtype']}", xlabel="times as fast as the first")
+        axes.set(title=title, xlabel="times as fast")
     figure.savefig(output)
 
 
 if __name__ == "__main__":
-    draw(latest(RESULTS / "ops.csv"), Path(sys.argv[1]))
+    draw(latest(RESULTS / f"{(*sys.argv[2:], 'ops')[0]}.csv"), Path(sys.argv[1]))
