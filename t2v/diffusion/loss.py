@@ -27,18 +27,29 @@ def simple_loss(
     noise: Tensor,
     timesteps: Tensor,
     mask: Tensor | None = None,
+    shared_noise: float = 0.0,
 ) -> Tensor:
     """L_simple, arXiv 2006.11239 equation 14, for any prediction type: mean squared error per sample, fp32 (B,).
+
+    Where frames share noise, what they do differently counts 1 / (1 - shared_noise) times, as in the variational bound:
+    its squares are e^T S^-1 e, S the covariance of the noise over frames. (What they have in common counts once.)
 
     Args:
         model_output: (B, C, ...), or (B, 2C, ...) where the second half is a learned variance (not looked at here).
         latents: clean samples (B, C, ...).
         timesteps: long (B,).
         mask: what counts, broadcast to latents; None: everything.
+        shared_noise: of `t2v.diffusion.noise.share_noise`; not 0 for videos (B, C, F, h, w) only.
     """
     target = schedule.target(latents, noise, timesteps)
     prediction, _ = schedule.split_output(model_output, latents.shape[1])
-    return mean_over_sample((prediction.float() - target.float()).square(), mask)
+    error = prediction.float() - target.float()
+    squares = error.square()
+    if shared_noise:
+        counted = torch.ones_like(error) if mask is None else mask.to(error.dtype).expand_as(error)
+        common = (error * counted).sum(2, keepdim=True) / counted.sum(2, keepdim=True)
+        squares = (squares - shared_noise * common.square()) / (1 - shared_noise)
+    return mean_over_sample(squares, mask)
 
 
 def min_snr_weights(schedule: NoiseSchedule, timesteps: Tensor, gamma: float = 5.0, plus_one: bool = False) -> Tensor:

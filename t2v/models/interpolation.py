@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.functional import one_hot
 
 from t2v.errors import InputError
 from t2v.models.base import check_state_dict, load_config, load_state_dict, save_model
@@ -45,20 +46,46 @@ class InterpolationUNet(VideoUNet):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def network_input(x: torch.Tensor, known: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """What the network is given: [noisy latents | known frames, zero elsewhere | mask].
+def network_input(x: torch.Tensor, known: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """What the network is given: [noisy latents | known frames, faded into one another between them | mask].
+
+    The paper leaves the unknown frames zero (section 3.3). Here they hold the mix of the known ones before and after
+    them, by the time to each, or the only one there is: the network then starts from a cross-fade, and
+    what stands still is at hand in every frame. Zero without any known frame.
 
     Args:
         x: noisy latents (B, C, F, H, W).
         known: clean latents (B, C, F, H, W); those of unknown frames are not looked at.
         mask: (B, F), 1 where a frame is known, 0 where it is to be made. Known frames with noise of standard deviation
             s in them (training only) have 1 - s.
+        positions: (B, F), of the frames in time, ascending.
 
     Returns: (B, 2C + 1, F, H, W).
     """
+    mix = fading(mask > 0, positions).to(x)  # (B, F, F)
     mask = mask[:, None, :, None, None].to(x)
     known = torch.where(mask > 0, known.to(x), 0)
-    return torch.cat([x, known, mask.expand(-1, -1, -1, *x.shape[3:])], dim=1)
+    faded = torch.einsum("b f g, b c g h w -> b c f h w", mix, known)
+    return torch.cat([x, faded, mask.expand(-1, -1, -1, *x.shape[3:])], dim=1)
+
+
+def fading(known: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """How much of every known frame a cross-fade shows in each frame.
+
+    Args:
+        known: boolean (B, F).
+        positions: (B, F), of the frames in time, ascending.
+
+    Returns: (B, F, F), rows of sum 1, or 0 where no frame is known.
+    """
+    f = known.shape[1]
+    places = torch.arange(f, device=known.device)
+    before = torch.where(known, places, -1).cummax(dim=1).values  # -1: none
+    after = torch.where(known, places, f).flip(1).cummin(dim=1).values.flip(1)  # f: none
+    start, end = positions.gather(1, before.clamp(min=0)), positions.gather(1, after.clamp(max=f - 1))
+    share = (positions - start) / torch.where(end > start, end - start, 1)  # of the frame after
+    share = torch.where(before < 0, 1.0, torch.where(after == f, 0.0, share))[..., None]
+    return (one_hot(before + 1, f + 2) * (1 - share) + one_hot(after + 1, f + 2) * share)[..., 1:-1]
 
 
 def frame_positions(timestamps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -124,7 +124,7 @@ class VideoUNet(nn.Module):
             text = text.flatten(0, 1)  # (B*F, L, D)
         time = nn.functional.silu(self._embed_time(timesteps, fps, b, f, x.device))
         hidden = video.permute(0, 2, 3, 4, 1).contiguous().view(b * f, h, w, c).permute(0, 3, 1, 2)
-        hidden = self._denoise(hidden, time, text, f, positions)
+        hidden = self._denoise(hidden, time, text, f, self._places(positions, fps, f, x.device))
         out = hidden.view(b, f, -1, h, w).permute(0, 2, 1, 3, 4).contiguous()
         return out if x.ndim == 5 else out.squeeze(2)
 
@@ -143,6 +143,19 @@ class VideoUNet(nn.Module):
             fps = self.motion.fps if fps is None else fps
             embedding = embedding + self.fps_embedding(torch.as_tensor(fps, device=device).expand(b))
         return embedding
+
+    def _places(
+        self, positions: torch.Tensor | None, fps: torch.Tensor | float | None, f: int, device: torch.device
+    ) -> torch.Tensor | None:
+        """Positions for temporal attention: true times, in units of the motion config's 1 / fps; without fps: frames.
+
+        So that two frames half a second apart look alike to it at every rate.
+        """
+        if self.motion is None or self.fps_embedding is None or fps is None:
+            return positions
+        if positions is None:
+            positions = torch.arange(f, device=device)[None]
+        return positions * (self.motion.fps / torch.as_tensor(fps, device=device).reshape(-1, 1))
 
     def _denoise(
         self,

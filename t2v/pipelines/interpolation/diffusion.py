@@ -237,10 +237,11 @@ class DiffusionFill:
 
         def network(x: Tensor, timestep: Tensor, known: Tensor, mask: Tensor, embeds: Tensor, /) -> Tensor:
             self.placement.bring(self.unet)
-            inputs = network_input(x, known, mask).to(self.dtype)
+            times = positions.expand(len(x), -1)
+            inputs = network_input(x, known, mask, times).to(self.dtype)
 
             def unet(tile: Tensor) -> Tensor:
-                return self.unet(tile, timestep, embeds, fps.expand(len(x)), positions.expand(len(x), -1)).float()
+                return self.unet(tile, timestep, embeds, fps.expand(len(x)), times).float()
 
             return unet(inputs) if tile_size is None else blend_tiles(unet, inputs, tile_size)
 

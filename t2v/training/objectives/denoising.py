@@ -13,8 +13,10 @@ PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 class WeightedLoss:
     """Mean squared error of a prediction, weighted by timestep from a table on the device."""
 
-    def __init__(self, schedule: NoiseSchedule, config: WeightingConfig, device: torch.device) -> None:
-        self.schedule = schedule
+    def __init__(
+        self, schedule: NoiseSchedule, config: WeightingConfig, device: torch.device, shared_noise: float = 0.0
+    ) -> None:
+        self.schedule, self.shared_noise = schedule, shared_noise
         timesteps = torch.arange(schedule.num_train_timesteps)
         self.weights = torch.ones(len(timesteps), device=device)
         if config.weighting != "none":
@@ -25,4 +27,5 @@ class WeightedLoss:
         self, output: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor, mask: Tensor | None = None
     ) -> Tensor:
         """The loss of each sample: fp32 (B,); over what `mask` (broadcast to latents) says, None: everything."""
-        return simple_loss(self.schedule, output, latents, noise, timesteps, mask) * self.weights[timesteps]
+        losses = simple_loss(self.schedule, output, latents, noise, timesteps, mask, self.shared_noise)
+        return losses * self.weights[timesteps]

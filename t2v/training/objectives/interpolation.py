@@ -57,11 +57,11 @@ class InterpolationObjective:
         self.base = find_model(config.model.base)
         scheduler = load_json(self.base / "scheduler" / "scheduler_config.json")
         self.schedule = NoiseSchedule.from_config(scheduler)
-        self.loss_of = WeightedLoss(self.schedule, config.diffusion, context.device)
         self.autoencoder = AutoencoderKL.from_pretrained(self.base / "vae").to(context.device).requires_grad_(False)
         self.network = self._network().to(context.device)
         assert self.network.motion is not None
         self.shared_noise = self.network.motion.shared_noise
+        self.loss_of = WeightedLoss(self.schedule, config.diffusion, context.device, self.shared_noise)
         self.network.requires_grad_(False)
         for parameter in self.trainable().values():
             parameter.requires_grad_(True)
@@ -109,8 +109,8 @@ class InterpolationObjective:
         timesteps = integers(keys("timestep"), self.schedule.num_train_timesteps)
         noise = self._noise(keys("noise"), latents.shape[1:])
         known, levels = self._noised(keys, latents, masks)
-        x = network_input(self.schedule.add_noise(latents, noise, timesteps), known, levels)
         fps, positions = frame_positions(batch["timestamps"])
+        x = network_input(self.schedule.add_noise(latents, noise, timesteps), known, levels, positions)
         output = network(x, timesteps, self.conditioning(batch, keys), fps, positions)
         losses = self.loss_of(output, latents, noise, timesteps, _unknown(masks))
         return losses.mean(), {"fps": fps.mean(), "known": masks.mean()}
@@ -178,7 +178,7 @@ class InterpolationObjective:
             pattern = PATTERNS["endpoints" if name == "swapped" else name]
             mask = pattern(latents.shape[2], 0.0, 0.0).to(self.device).expand(len(latents), -1)
             known = latents.roll(1, dims=0) if name == "swapped" else latents
-            output = network(network_input(x, known, mask), timesteps, text, fps, positions)
+            output = network(network_input(x, known, mask, positions), timesteps, text, fps, positions)
             losses.append(self.loss_of(output, latents, noise, timesteps, _unknown(mask)))
         return torch.stack(losses).cpu()
 
@@ -204,9 +204,8 @@ class InterpolationObjective:
         fps, positions = frame_positions(timestamps[None])
 
         def denoise(x: Tensor, timestep: Tensor, known: Tensor, mask: Tensor, text: Tensor, /) -> Tensor:
-            return network(
-                network_input(x, known, mask), timestep, text, fps.expand(len(x)), positions.expand(len(x), -1)
-            )
+            times = positions.expand(len(x), -1)
+            return network(network_input(x, known, mask, times), timestep, text, fps.expand(len(x)), times)
 
         null = self.null_embeds
         denoiser = two_scale_guidance(denoise, known, mask, null, null, settings.frame_guidance, 1.0)

@@ -54,8 +54,8 @@ class TemporalObjective:
         self.network = video_network(config, self.base).to(context.device)
         assert self.network.motion is not None
         self.schedule = NoiseSchedule.from_config(motion_scheduler(self.network.motion, scheduler))
-        self.loss_of = WeightedLoss(self.schedule, config.diffusion, context.device)
         self.shared_noise = self.network.motion.shared_noise
+        self.loss_of = WeightedLoss(self.schedule, config.diffusion, context.device, self.shared_noise)
         self._note_layout(context.note)
         self.part = TRAINED_PARTS[config.model.train](self.network, self.base, config)
         precision = PRECISIONS[config.mixed_precision]
