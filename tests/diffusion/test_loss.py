@@ -35,6 +35,20 @@ def test_simple_loss_counts_only_what_the_mask_keeps():
     torch.testing.assert_close(loss, error[:, :, 0].square().mean(dim=(1, 2, 3)))
 
 
+@pytest.mark.parametrize("mask", [None, torch.tensor([1.0, 0, 1, 1, 0]).reshape(1, 1, 5, 1, 1)])
+def test_errors_count_in_the_metric_of_shared_noise(mask):
+    """e^T S^-1 e, but that the mean over the frames keeps its weight; S among the frames that count."""
+    shared, (latents, noise, error) = 0.8, make_batch((4, 3, 5, 2, 2))
+    kept = error if mask is None else error[:, :, mask.flatten() > 0]
+    f = kept.shape[2]
+    covariance = (1 - shared) * torch.eye(f) + shared
+    common, own = kept.mean(2, keepdim=True), kept - kept.mean(2, keepdim=True)
+    squares = torch.einsum("bcfhw,fg,bcghw->b", own, torch.linalg.inv(covariance), own) / kept[0].numel()
+    timesteps = torch.tensor([0, 10, 500, 999])
+    loss = simple_loss(NoiseSchedule(), noise + error, latents, noise, timesteps, mask, shared)
+    torch.testing.assert_close(loss, squares + common.square().mean(dim=(1, 2, 3, 4)))
+
+
 @pytest.mark.parametrize("gamma", [1.0, 5.0])
 @pytest.mark.parametrize(
     ("prediction_type", "definition"),

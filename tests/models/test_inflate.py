@@ -156,6 +156,20 @@ def test_motion_mixes_frames_and_hears_the_fps() -> None:
         assert (unet(x, timesteps, text)[:, :, 0] - out[:, :, 0]).abs().max() > 1e-3
 
 
+@torch.no_grad()
+def test_temporal_attention_sees_true_times() -> None:
+    """Frames at half the rate are those of twice the distance; the fps embedding aside, which says the rate itself."""
+    unet, (x, timesteps, text) = trained_unet(), inputs()
+    assert unet.fps_embedding is not None
+    unet.fps_embedding.linear_2.weight.zero_()
+    unet.fps_embedding.linear_2.bias.zero_()
+    apart = torch.arange(x.shape[2]).expand(len(x), -1) * 2
+    out = unet(x, timesteps, text, fps=torch.tensor([4.0, 8.0]))
+    torch.testing.assert_close(out[0], unet(x, timesteps, text, fps=8.0, positions=apart)[0])
+    torch.testing.assert_close(out[1], unet(x, timesteps, text)[1])
+    assert not torch.allclose(out[0], unet(x, timesteps, text)[0])
+
+
 def test_videos_of_a_batch_do_not_mix() -> None:
     unet = trained_unet()
     x, timesteps, text = inputs()

@@ -8,7 +8,13 @@ from t2v.data.video_io import probe
 from t2v.errors import InputError
 from t2v.models.folder import load_components
 from t2v.models.inflate import is_temporal
-from t2v.models.interpolation import load_interpolation, load_interpolation_config, network_input
+from t2v.models.interpolation import (
+    fading,
+    frame_positions,
+    load_interpolation,
+    load_interpolation_config,
+    network_input,
+)
 from t2v.training.config import TrainConfig
 from t2v.training.objectives.interpolation import InterpolationObjective
 from t2v.training.sampler import Position
@@ -89,7 +95,9 @@ def test_interpolation_loss_counts_unknown_frames_alone(configure: Configure) ->
     loss, figures = objective.loss(network, batch, 0.5)  # type: ignore[arg-type]
     assert loss < 10 and 0 < figures["known"] < 1
     x = seen[0]
-    assert x.shape[1] == 9 and not x[:, 4:8][(x[:, 8:] == 0).expand(-1, 4, -1, -1, -1)].any()
+    mix = fading(x[:, 8, :, 0, 0] > 0, frame_positions(batch["timestamps"])[1])
+    assert x.shape[1] == 9  # of the unknown frames, nothing but what the known ones tell
+    torch.testing.assert_close(x[:, 4:8], torch.einsum("bfg,bcghw->bcfhw", mix, x[:, 4:8]))
 
 
 def test_interpolation_batches_vary_in_length_and_spacing(configure: Configure) -> None:
@@ -116,7 +124,8 @@ def test_interpolation_export_plugs_into_the_base(configure: Configure, tiny_mod
     config = load_interpolation_config(folder)
     assert config["motion"]["num_frames"] == 8 and config["min_frames"] == 5 and config["scheduler"]
     x, known, mask = torch.randn(1, 4, 6, 8, 8), torch.randn(1, 4, 6, 8, 8), torch.tensor([[1, 0, 0, 0, 0, 1]])
-    arguments = network_input(x, known, mask), torch.tensor([10]), torch.randn(1, 16, 16), torch.tensor([12.0])
+    inputs = network_input(x, known, mask, torch.arange(6.0)[None])
+    arguments = inputs, torch.tensor([10]), torch.randn(1, 16, 16), torch.tensor([12.0])
     with torch.no_grad():
         assert torch.equal(trainer.objective.network.eval()(*arguments), loaded(*arguments))
     again = Trainer(configure("interpolation", f"init_from={tmp_path / 'run'}", f"output_dir={tmp_path / 'next'}"))
