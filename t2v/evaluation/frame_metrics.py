@@ -1,6 +1,5 @@
 """How near made frames are to the true ones: pixels in, numbers out."""
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -11,13 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Frames = NDArray[np.uint8]
-CHUNK = 8  # frames whose floats are in memory at a time
-
-
-def mean_over_frames(measure: Callable[..., float], *clips: Frames) -> float:
-    """A measure that is a mean over frames, of clips (F, H, W, 3) of any length, `CHUNK` frames at a time."""
-    parts = [[clip[start : start + CHUNK] for clip in clips] for start in range(0, len(clips[0]), CHUNK)]
-    return float(np.average([measure(*part) for part in parts], weights=[len(part[0]) for part in parts]))
 
 
 def psnr(frames: Frames, truth: Frames) -> float:

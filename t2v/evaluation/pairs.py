@@ -1,24 +1,27 @@
 """Made videos against the true ones, frame by frame: interpolation, reconstruction."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from t2v.data.sources import Skipped, find_sources
 from t2v.data.video_io import VideoInfo, VideoPath, VideoReader
 from t2v.errors import InputError
-from t2v.evaluation.frame_metrics import Frames, flow_error, mean_over_frames, psnr, sharpness, ssim
+from t2v.evaluation.frame_metrics import Frames, flow_error, psnr, sharpness, ssim
 from t2v.evaluation.intervals import mean_figure
 from t2v.evaluation.networks.lpips import LPIPS, MIN_SIZE
 from t2v.evaluation.result import Protocol, Result
 from t2v.evaluation.temporal_metrics import warping_error
 from t2v.evaluation.weights import WeightsFile, find_weights
 
+Picture = NDArray[np.uint8]  # (H, W, 3)
 _SSIM_SIZE = 11  # pixels of its window
 _SETTINGS: Mapping[str, dict[str, Any]] = {
     "PSNR": {"mean of": "frames, each at most 60 dB"},
@@ -28,7 +31,23 @@ _SETTINGS: Mapping[str, dict[str, Any]] = {
     "warping error": {"flow": "Farneback, of the true video"},
 }
 _LPIPS = "LPIPS (alex)"
+_TRUE_SHARPNESS = "sharpness of the truth"
 LPIPS_NETWORKS = ("alexnet", "lpips_alex")
+
+
+class _Means:
+    """Running means of figures; NaN values are left out."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, int]] = {}
+
+    def add(self, figures: Mapping[str, float]) -> None:
+        for name, value in figures.items():
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = (total, count) if math.isnan(value) else (total + value, count + 1)
+
+    def values(self) -> dict[str, float]:
+        return {name: total / count if count else math.nan for name, (total, count) in self._sums.items()}
 
 
 @dataclass(frozen=True)
@@ -43,24 +62,31 @@ class PairedMetrics:
     skip_ends: bool = False
     lpips: tuple[WeightsFile, WeightsFile, LPIPS] | None = None
 
-    def __call__(self, made: Frames, truth: Frames) -> dict[str, float]:
-        """Figures of one video, uint8 (F, H, W, 3) both; NaN where OpenCV is missing."""
-        inner = slice(1, -1) if self.skip_ends else slice(None)
-        pictures, true = made[inner], truth[inner]
-        found = {
-            "PSNR": mean_over_frames(psnr, pictures, true),
-            "SSIM": mean_over_frames(ssim, pictures, true),
-            "sharpness ratio": mean_over_frames(sharpness, pictures) / max(mean_over_frames(sharpness, true), 1e-9),
-            "tOF": flow_error(made, truth),
-            "warping error": warping_error(made, truth),
-        }
-        if self.lpips is not None:
-            found[_LPIPS] = mean_over_frames(self._lpips, pictures, true)
+    def __call__(self, made: Iterable[Picture], truth: Iterable[Picture], num_frames: int) -> dict[str, float]:
+        """Figures of a video of `num_frames` frames, uint8 (H, W, 3), both of one size; NaN where OpenCV is missing.
+
+        Two frames of each are in memory at a time.
+        """
+        ends = (0, num_frames - 1) if self.skip_ends else ()
+        means = _Means()
+        before: tuple[Picture, Picture] | None = None
+        for index, (frame, true) in enumerate(zip(made, truth, strict=True)):
+            if index not in ends:
+                means.add(self._of_picture(frame[None], true[None]))
+            if before is not None:
+                clips = np.stack([before[0], frame]), np.stack([before[1], true])
+                means.add({"tOF": flow_error(*clips), "warping error": warping_error(*clips)})
+            before = frame, true
+        found = means.values()
+        found["sharpness ratio"] /= max(found.pop(_TRUE_SHARPNESS), 1e-9)
         return found
 
-    def _lpips(self, *clips: Frames) -> float:
-        assert self.lpips is not None
-        return float(self.lpips[2](*(torch.from_numpy(np.ascontiguousarray(clip)) for clip in clips)).mean())
+    def _of_picture(self, frame: Frames, true: Frames) -> dict[str, float]:
+        found = {"PSNR": psnr(frame, true), "SSIM": ssim(frame, true)}
+        found |= {"sharpness ratio": sharpness(frame), _TRUE_SHARPNESS: sharpness(true)}
+        if self.lpips is not None:
+            found[_LPIPS] = float(self.lpips[2](torch.from_numpy(frame), torch.from_numpy(true)))
+        return found
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
@@ -98,11 +124,12 @@ def evaluate_pairs(
     infos: list[tuple[VideoInfo, VideoInfo]] = []
     pixels = hashlib.sha256()
     for name, own_path, true_path in pairs:
-        (own, own_info), (true, true_info) = _read(own_path), _read(true_path)
-        _check(name, own, true, metrics)
-        lines.append({"video": name, **metrics(own, true)})
+        with VideoReader(own_path) as own, VideoReader(true_path) as true:
+            _check(name, own.info, true.info, metrics)
+            found = metrics(own, _hashed(true, pixels), own.num_frames)
+            own_info, true_info = own.info, true.info
+        lines.append({"video": name, **found})
         infos.append((own_info, true_info))
-        pixels.update(np.ascontiguousarray(true).tobytes())
         on_pair(len(lines), len(pairs))
     figures = {name: mean_figure(np.array([line[name] for line in lines]), seed) for name in metrics.settings}
     figures = {name: figure for name, figure in figures.items() if figure.n}
@@ -147,23 +174,23 @@ def _by_name(root: Path) -> dict[str, VideoPath]:
     return found
 
 
-def _read(path: VideoPath) -> tuple[Frames, VideoInfo]:
-    with VideoReader(path) as reader:
-        return reader.frames(range(reader.num_frames)), reader.info
+def _hashed(frames: Iterable[Picture], digest: "hashlib._Hash") -> Iterator[Picture]:
+    """The frames, whose pixels go into the digest as they pass."""
+    for frame in frames:
+        digest.update(frame.tobytes())
+        yield frame
 
 
-def _check(name: str, own: Frames, true: Frames, metrics: PairedMetrics) -> None:
-    if own.shape != true.shape:
-        sizes = [f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}" for frames in (own, true)]
+def _check(name: str, own: VideoInfo, true: VideoInfo, metrics: PairedMetrics) -> None:
+    sizes = [f"{info.num_frames} frames of {info.width}x{info.height}" for info in (own, true)]
+    if sizes[0] != sizes[1]:
         raise InputError(f"{name} has {sizes[0]}, the true one {sizes[1]}: they are compared frame by frame")
     smallest = MIN_SIZE if metrics.lpips is not None else _SSIM_SIZE
-    if min(own.shape[1:3]) < smallest:
-        raise InputError(
-            f"{name} is {own.shape[2]}x{own.shape[1]}, smaller than the {smallest} pixels that are compared"
-        )
+    if min(own.width, own.height) < smallest:
+        raise InputError(f"{name} is {own.width}x{own.height}, smaller than the {smallest} pixels that are compared")
     fewest = 3 if metrics.skip_ends else 2
-    if len(own) < fewest:
-        raise InputError(f"{name} has {len(own)} frames, {fewest} at least are compared")
+    if own.num_frames < fewest:
+        raise InputError(f"{name} has {own.num_frames} frames, {fewest} at least are compared")
 
 
 def _common(values: Any) -> Any:

@@ -54,9 +54,9 @@ def test_what_is_in_memory_does_not_grow_with_the_length(root):
     def peaks(num_frames):
         whole = moving_texture(0, num_frames)
         spoiled = darker(whole, 0)
-        tensors = peak_allocation(lambda: metrics(spoiled, whole))
+        tensors = peak_allocation(lambda: metrics(spoiled, whole, num_frames))
         tracemalloc.start()
-        found = metrics(spoiled, whole)
+        found = metrics(spoiled, whole, num_frames)
         arrays = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert found["PSNR"] == pytest.approx(psnr(spoiled, whole))
