@@ -73,6 +73,7 @@ def generate(
     timestep_spacing: options.TimestepSpacing = None,
     guidance_scale: options.GuidanceScale = None,
     guidance_rescale: options.GuidanceRescale = None,
+    shared_noise: options.SharedNoise = None,
     negative_prompt: options.NegativePrompt = None,
     prompt_at: options.PromptAt = None,
     seed: options.Seed = None,
@@ -111,7 +112,7 @@ def generate(
     given |= options.given(chunk_size=chunk_size, tile_size=tile_size, attention_chunk_size=attention_chunk_size)
     given |= options.given(num_inference_steps=num_inference_steps, sampler=sampler, negative_prompt=negative_prompt)
     given |= options.given(guidance_scale=guidance_scale, guidance_rescale=guidance_rescale)
-    given |= options.given(timestep_spacing=timestep_spacing)
+    given |= options.given(timestep_spacing=timestep_spacing, shared_noise=shared_noise)
     given |= options.given(context_frames=context_frames, context_overlap=context_overlap) | travel
     settings = GenerationSettings.check_options({**record.get("settings", {}), **given}, str(from_))
     texts = _prompts(prompt, prompts, record)

@@ -69,6 +69,13 @@ GuidanceScale = Annotated[
 GuidanceRescale = Annotated[
     float | None, typer.Option(help="0 to 1: takes back the contrast that guidance adds. [default: 0]")
 ]
+SharedNoise = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of the noise that all frames have in common, 0 to below 1: more is steadier and moves less. "
+        "[default: the motion's]"
+    ),
+]
 PromptAt = Annotated[
     list[str] | None,
     typer.Option(

@@ -173,6 +173,7 @@ class MotionConfig:
         False  # temporal attention also after the resnets of levels without spatial attention
     )
     shared_noise: float = 0.0  # share of the noise variance that all frames had in common in training
+    sampling_shared_noise: float | None = None  # the same in sampling, unless told otherwise; None: as in training
     temporal_conv: bool = True  # a convolution over frames after every spatial one
     temporal_attention: bool = True  # attention over frames after the spatial one
     fps_conditioning: bool = True  # the network is told the frame rate
@@ -184,8 +185,10 @@ class MotionConfig:
             raise InputError(f"motion config: num_attention_heads must be null or a positive integer, got {heads!r}")
         if not (isinstance(self.fps, int | float) and self.fps > 0):
             raise InputError(f"motion config: fps must be a positive number, got {self.fps!r}")
-        if not (isinstance(self.shared_noise, int | float) and 0 <= self.shared_noise < 1):
-            raise InputError(f"motion config: shared_noise must be from 0 to below 1, got {self.shared_noise!r}")
+        shares = {"shared_noise": self.shared_noise, "sampling_shared_noise": self.noise_of_samples}
+        for name, value in shares.items():
+            if not (isinstance(value, int | float) and 0 <= value < 1):
+                raise InputError(f"motion config: {name} must be from 0 to below 1, got {value!r}")
         if not (self.temporal_conv or self.temporal_attention):
             raise InputError("motion config: temporal_conv and temporal_attention are both off; keep one of them")
 
@@ -193,6 +196,11 @@ class MotionConfig:
     def max_num_frames(self) -> int:
         """Frames at once beyond which a person is warned."""
         return self.num_frames
+
+    @property
+    def noise_of_samples(self) -> float:
+        """The share of common noise to sample with."""
+        return self.shared_noise if self.sampling_shared_noise is None else self.sampling_shared_noise
 
     @property
     def structure(self) -> tuple[int | None, bool, bool, bool, bool]:

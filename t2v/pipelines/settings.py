@@ -26,6 +26,7 @@ class GenerationOptions(TypedDict, total=False):
     timestep_spacing: "TimestepSpacing | None"
     guidance_scale: float
     guidance_rescale: float
+    shared_noise: float
     negative_prompt: str
     prompt_at: Mapping[int, str]
     chunk_size: int
@@ -48,6 +49,7 @@ class GenerationSettings:
     timestep_spacing: "TimestepSpacing | None" = None  # one of TIMESTEP_SPACINGS; None: the scheduler's
     guidance_scale: float = 7.5  # 1 turns guidance off
     guidance_rescale: float = 0.0  # 0 to 1, arXiv 2305.08891 section 3.4
+    shared_noise: float = 0.0  # share of the noise variance common to all frames: more is steadier and moves less
     negative_prompt: str = ""
     prompt_at: Mapping[int, str] = field(default_factory=dict)  # prompts of later frames; between them they blend
     chunk_size: int = 8  # frames decoded at once
@@ -68,8 +70,11 @@ class GenerationSettings:
             ("fps", -math.inf, math.inf),
             ("guidance_scale", 0.0, math.inf),
             ("guidance_rescale", 0.0, 1.0),
+            ("shared_noise", 0.0, 1.0),
         ):
             _check_number(name, getattr(self, name), low, high)
+        if not 0 <= self.shared_noise < 1:
+            raise InputError(f"shared_noise must be from 0 to below 1, got {self.shared_noise:g}")
         self._check_context()
         self._read_prompt_at()
         if not 0 < self.fps <= MAX_FPS:

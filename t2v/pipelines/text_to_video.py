@@ -275,10 +275,9 @@ class TextToVideoPipeline:
         factor, channels = self.autoencoder.downsample_factor, self.unet.config.in_channels
         shape = (1, channels, settings.num_frames, settings.height // factor, settings.width // factor)
         generator = torch.Generator().manual_seed(seed)
-        shared_noise = self.unet.motion.shared_noise if self.unet.motion is not None else 0.0
         spacing = settings.timestep_spacing
         schedule = replace(self.schedule, timestep_spacing=spacing) if spacing else self.schedule
-        noise = share_noise(torch.randn(shape, generator=generator), shared_noise).to(self.device)
+        noise = share_noise(torch.randn(shape, generator=generator), settings.shared_noise).to(self.device)
         return sample(
             settings.sampler,
             denoiser,
@@ -286,7 +285,7 @@ class TextToVideoPipeline:
             noise,
             settings.num_inference_steps,
             generator=generator,
-            shared_noise=shared_noise,
+            shared_noise=settings.shared_noise,
             callback=tell,
         )
 

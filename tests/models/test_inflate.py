@@ -331,6 +331,8 @@ def test_save_motion_writes_the_config_beside_and_inside(tmp_path: Path) -> None
         {"num_frames": 1.5},
         {"fps": 0.0},
         {"fps": "8"},
+        {"shared_noise": 1.0},
+        {"sampling_shared_noise": 1.0},
         {"temporal_conv": False, "temporal_attention": False},
     ],
 )

@@ -26,6 +26,8 @@ from t2v.pipelines.settings import GenerationSettings, check_prompt, check_seed
         ({"guidance_scale": -1}, "guidance_scale must be at least 0, got -1"),
         ({"guidance_scale": math.inf}, "guidance_scale must be a finite number"),
         ({"guidance_rescale": 1.5}, "guidance_rescale must be from 0 to 1, got 1.5"),
+        ({"shared_noise": 1}, "shared_noise must be from 0 to below 1, got 1"),
+        ({"shared_noise": -0.1}, "shared_noise must be"),
         ({"sampler": 3}, "sampler must be text"),
         ({"timestep_spacing": "even"}, "unknown timestep_spacing 'even'; known are leading, trailing, linspace"),
         ({"negative_prompt": None}, "negative_prompt must be text"),

@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 import warnings
 
@@ -25,6 +24,13 @@ def test_defaults_come_from_training_and_generation_config(pipe):
     defaults = pipe.defaults
     assert (defaults.num_frames, defaults.fps, defaults.height, defaults.width) == (4, 8.0, 32, 32)
     assert (defaults.sampler, defaults.num_inference_steps, defaults.guidance_scale) == ("euler", 3, 3.0)
+
+
+def test_the_motion_says_how_much_noise_its_frames_share(pipe, tiny_model):
+    for own, in_sampling, expected in ((0.5, None, 0.5), (0.5, 0.9, 0.9), (0.5, 0.0, 0.0)):
+        motion = dataclasses.replace(pipe.unet.motion, shared_noise=own, sampling_shared_noise=in_sampling)
+        defaults = default_settings(tiny_model, pipe.unet.config, motion, pipe.autoencoder.config)
+        assert defaults.shared_noise == expected
 
 
 def test_video_is_what_its_parts_make_one_after_the_other(pipe):
@@ -62,7 +68,14 @@ def test_videos_of_a_batch_equal_the_same_seeds_alone(pipe):
 
 @pytest.mark.parametrize(
     "options",
-    [{"fps": 24}, {"negative_prompt": "a cat"}, {"guidance_scale": 1}, {"guidance_rescale": 0.7}, {"sampler": "heun"}],
+    [
+        {"fps": 24},
+        {"negative_prompt": "a cat"},
+        {"guidance_scale": 1},
+        {"guidance_rescale": 0.7},
+        {"shared_noise": 0.5},
+        {"sampler": "heun"},
+    ],
     ids=str,
 )
 def test_every_option_reaches_the_networks(pipe, options):
@@ -206,9 +219,8 @@ def test_gpu_makes_the_same_video(pipe, tiny_model):
 
 
 @pytest.mark.parametrize("sampler", ["euler", "ddpm"])
-def test_frames_share_their_noise_as_the_motion_was_trained(pipe, monkeypatch, sampler):
-    monkeypatch.setattr(pipe.unet, "motion", dataclasses.replace(pipe.unet.motion, shared_noise=0.8))
-    video = pipe(PROMPT, seed=5, sampler=sampler, guidance_scale=1)
+def test_frames_share_their_noise(pipe, sampler):
+    video = pipe(PROMPT, seed=5, sampler=sampler, guidance_scale=1, shared_noise=0.8)
     generator = torch.Generator().manual_seed(5)
     with torch.inference_mode():
         embeds = pipe.text_encoder.encode([PROMPT])

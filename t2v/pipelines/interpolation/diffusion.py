@@ -118,7 +118,7 @@ class DiffusionFill:
         self.max_frames: int | None = motion.num_frames
         self.min_frames = int(config.get("min_frames", 2))
         self.fps_range = tuple(config.get("fps_range", (0.0, math.inf)))
-        self.shared_noise = motion.shared_noise
+        self.shared_noise = motion.noise_of_samples
         self.device, self.dtype = self.placement.device, self.unet.conv_in.weight.dtype
         self.placement.place(components.text_encoder, self.unet, self.autoencoder)
         self.defaults = default_settings(components.path, self.unet.config, motion, self.autoencoder.config)

@@ -88,7 +88,7 @@ class InterpolationObjective:
             merge_lora(unet, motion / LORA_FILE)
         wide = load_interpolation(unet, self._initial(config.init_from)) if config.init_from else widen(unet)
         assert wide.motion is not None
-        wide.motion = replace(wide.motion, num_frames=config.data.num_frames)
+        wide.motion = replace(wide.motion, num_frames=config.data.num_frames, sampling_shared_noise=None)
         if config.diffusion.shared_noise is not None:
             wide.motion = replace(wide.motion, shared_noise=config.diffusion.shared_noise)
         wide.gradient_checkpointing = config.model.gradient_checkpointing
