@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import warnings
 
@@ -11,6 +12,7 @@ from t2v.diffusion.noise import share_noise
 from t2v.diffusion.sampling import sample
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
+from t2v.pipelines.inspection import default_settings
 
 PROMPT = "a robot dancing in times square"
 
