@@ -26,6 +26,7 @@ from t2v.cli.filling import (
     parse_fps,
 )
 from t2v.errors import InputError
+from t2v.pipelines.settings import FRAME_GUIDANCE
 
 app = typer.Typer(add_completion=False)
 
@@ -42,7 +43,7 @@ def animate(
     interpolation: Interpolation = None,
     num_inference_steps: options.NumInferenceSteps = None,
     sampler: options.Sampler = None,
-    frame_guidance: FrameGuidance = 1.5,
+    frame_guidance: FrameGuidance = FRAME_GUIDANCE,
     guidance_scale: TextGuidance = 2.0,
     scale: Scale = None,
     codec: Codec = None,

@@ -7,6 +7,7 @@ import typer
 
 from t2v.cli import options
 from t2v.cli.filling import FrameGuidance, Interpolation
+from t2v.pipelines.settings import FRAME_GUIDANCE
 
 if TYPE_CHECKING:
     from t2v.pipelines.interpolation.filling import Fill
@@ -39,7 +40,7 @@ def interpolation(
     seed: Seed = 0,
     num_inference_steps: options.NumInferenceSteps = None,
     sampler: options.Sampler = None,
-    frame_guidance: FrameGuidance = 1.5,
+    frame_guidance: FrameGuidance = FRAME_GUIDANCE,
     device: options.Device = None,
     dtype: options.Dtype = None,
     offline: options.Offline = False,
@@ -95,7 +96,7 @@ def real_interpolation(
     seed: Seed = 0,
     num_inference_steps: options.NumInferenceSteps = None,
     sampler: options.Sampler = None,
-    frame_guidance: FrameGuidance = 1.5,
+    frame_guidance: FrameGuidance = FRAME_GUIDANCE,
     device: options.Device = None,
     dtype: options.Dtype = None,
     offline: options.Offline = False,

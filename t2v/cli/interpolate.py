@@ -27,6 +27,7 @@ from t2v.cli.filling import (
 from t2v.cli.interpolate_pictures import DEFAULT_FPS, ClipRequest, Fit, interpolate_pictures
 from t2v.cli.interpolate_video import Audio, Dedup, OnCut, RateRequest, interpolate_video, print_cuts
 from t2v.errors import InputError
+from t2v.pipelines.settings import FRAME_GUIDANCE
 
 app = typer.Typer(add_completion=False)
 
@@ -103,7 +104,7 @@ def interpolate(
     interpolation: Interpolation = None,
     num_inference_steps: options.NumInferenceSteps = None,
     sampler: options.Sampler = None,
-    frame_guidance: FrameGuidance = 1.5,
+    frame_guidance: FrameGuidance = FRAME_GUIDANCE,
     guidance_scale: TextGuidance = 2.0,
     scale: Scale = None,
     codec: Codec = None,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from t2v.diffusion.schedule import TimestepSpacing
 
 MAX_FPS = 240.0
+FRAME_GUIDANCE = 1.2  # of the interpolation network: how closely to follow the known frames; 1 is without guidance
 TIMESTEP_SPACINGS = ("leading", "trailing", "linspace")
 
 

@@ -28,6 +28,7 @@ from t2v.pipelines.interpolation.filling import Pictures
 from t2v.pipelines.interpolation.residual import KnownFrames, give_back
 from t2v.pipelines.memory import explain_out_of_memory
 from t2v.pipelines.offload import Placement
+from t2v.pipelines.settings import FRAME_GUIDANCE
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class FillSettings:
     seed: int = 0
     num_inference_steps: int | None = None  # None: those of the weights' config, else the model's
     sampler: str | None = None
-    frame_guidance: float = 1.5  # how closely to follow the known frames; 1 is without guidance
+    frame_guidance: float = FRAME_GUIDANCE  # how closely to follow the known frames; 1 is without guidance
     guidance_scale: float = 2.0  # how closely to follow the prompt, where there is one
     scale: float | None = None  # size the network works at, relative to the frames'; None: the area it was trained at
 
