@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("triton", reason="the kernels need the package triton")
 
 SHARED_LIMIT = {80: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # 8.0 has more, 8.6 and 8.9 run the same code
-STACK_LIMIT = {80: 0, 90: 0, 100: 64}  # bytes: on 10.0 a few of the longest backward passes spill a little
 
 
 def compiled(*arguments: str) -> list[dict[str, Any]]:
@@ -25,9 +24,10 @@ def check(builds: list[dict[str, Any]]) -> None:
     assert builds
     for build in builds:
         name = f"{build['name']} on {build['architecture']}"
-        assert build["local"] == 0 and build["stack"] <= STACK_LIMIT[build["architecture"]], f"{name} spills"
+        assert build["local"] == build["stack"] == 0, f"{name} spills"
         assert build["shared"] <= SHARED_LIMIT[build["architecture"]], name
-        assert bool(build["matrix"]) == build["name"].startswith(("attention", "conv")), name
+        by_matrix_units = build["name"].startswith(("attention", "conv")) and not build["name"].endswith("fp32")
+        assert bool(build["matrix"]) == by_matrix_units, name  # which would round float32
         if not build["name"].startswith("merge"):  # a few thousand numbers
             assert max(build["loads"]) == 128, f"{name}: no 16-byte loads"
             assert max(build["stores"]) >= 32, f"{name}: narrow stores"
@@ -38,5 +38,6 @@ def test_a_sample_of_the_kernels_compiles_for_a_gpu() -> None:
 
 
 @pytest.mark.slow
-def test_every_shipped_configuration_compiles_for_a_gpu() -> None:
-    check(compiled("--all"))
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
+def test_every_shipped_configuration_compiles_for_a_gpu(dtype: str) -> None:
+    check(compiled(dtype))

@@ -15,6 +15,7 @@ SHAPES = [
     (1, 16, 1, 8, 40),
     (1, 76, 2, 1, 160),
     (1, 33, 1, 1, 8),
+    (2, 3, 2, 2, 5),
 ]
 
 
@@ -25,16 +26,27 @@ def test_output_and_gradients(shape: tuple[int, ...], dtype: torch.dtype) -> Non
     check(functional.temporal_attention, reference.temporal_attention, inputs)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize(("masked", "causal"), [(False, False), (True, True)])
-@pytest.mark.parametrize("shape", [(2, 7, 3, 2, 40), (1, 40, 2, 1, 16)], ids=str)
-def test_bias_mask_and_causality(shape: tuple[int, ...], masked: bool, causal: bool) -> None:
+@pytest.mark.parametrize("shape", [(2, 7, 3, 2, 40), (1, 20, 2, 1, 24), (1, 40, 2, 1, 16), (1, 76, 1, 1, 8)], ids=str)
+def test_bias_mask_and_causality(shape: tuple[int, ...], masked: bool, causal: bool, dtype: torch.dtype) -> None:
     b, f, _, heads, _ = shape
     mask = (torch.arange(b * f, device=DEVICE) % 3 != 0).view(b, f) if masked else None
-    inputs = [*(randn(*shape, seed=i) for i in range(3)), randn(heads, f, f, seed=3)]
+    inputs = [*(randn(*shape, seed=i, dtype=dtype) for i in range(3)), randn(heads, f, f, seed=3, dtype=dtype)]
     check(
         lambda q, k, v, bias: functional.temporal_attention(q, k, v, bias, mask, causal),
         lambda q, k, v, bias: reference.temporal_attention(q, k, v, bias, mask, causal),
         inputs,
+    )
+
+
+@pytest.mark.parametrize(("masked", "causal"), [(True, False), (False, True)])
+def test_mask_or_causality_alone(masked: bool, causal: bool) -> None:
+    mask = torch.tensor([[True, False, True, True, False], [False] * 5], device=DEVICE) if masked else None
+    check(
+        lambda q, k, v: functional.temporal_attention(q, k, v, None, mask, causal),
+        lambda q, k, v: reference.temporal_attention(q, k, v, None, mask, causal),
+        [randn(2, 5, 3, 2, 16, seed=i) for i in range(3)],
     )
 
 
@@ -83,6 +95,10 @@ def test_operator_passes_opcheck() -> None:
     bias = randn(1, 3, 3, seed=3).requires_grad_()
     mask = torch.tensor([[True, False, True]], device=DEVICE)
     torch.library.opcheck(library.temporal_attention, (*inputs, bias, mask, True))
+    tensors = [x.detach() for x in (*inputs, bias)]
+    grad = randn(1, 3, 2, 16, seed=4)
+    torch.library.opcheck(library.temporal_attention_backward, (grad, *tensors, mask, True))
+    torch.library.opcheck(library.temporal_attention_backward, (grad, *tensors[:3], None, None, False))
 
 
 @pytest.mark.gpu

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from t2v.ops import functional, library, reference
-from tests.ops.kernel_cases import DTYPES, check, images, kernels, randn
+from t2v.ops import functional, library, reference, use_backend
+from tests.ops.kernel_cases import DEVICE, DTYPES, check, images, kernels, randn
 
 # videos, frames, channels in and out, size
 SHAPES = [
@@ -14,6 +14,7 @@ SHAPES = [
     (1, 15, 8, 8, (1, 1)),
     (1, 76, 24, 8, (1, 3)),
     (1, 3, 320, 320, (2, 3)),
+    (2, 3, 7, 5, (2, 3)),
 ]
 
 
@@ -104,3 +105,15 @@ def test_operator_passes_opcheck() -> None:
     bias, shift = randn(4, seed=2).requires_grad_(), randn(1, 4, seed=3).requires_grad_()
     residual = images(2, 4, 2, 2, seed=4).requires_grad_()
     torch.library.opcheck(library.temporal_conv, (x, weight, bias, 2, shift, residual, True))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(DEVICE == "cpu", reason="needs CUDA, and 18 GB of it")
+def test_more_elements_than_an_int32_counts() -> None:
+    videos = 2**31 // (16 * 64 * 64 * 320) + 1
+    x = torch.randn(videos * 16, 64, 64, 320, dtype=torch.bfloat16, device=DEVICE).permute(0, 3, 1, 2)
+    weight = torch.randn(320, 320, 3, 1, dtype=torch.bfloat16, device=DEVICE) / 30
+    with use_backend("triton"):
+        got = functional.temporal_conv(x, weight, None, 16)[-16:]
+    expected = reference.temporal_conv(x[-16:].double(), weight.double(), None, 16)
+    assert (got - expected).abs().max() < 0.1

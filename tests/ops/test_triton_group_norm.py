@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from t2v.ops import functional, library, reference
+from t2v.ops import functional, library, reference, use_backend
 from tests.ops.kernel_cases import DEVICE, DTYPES, check, images, kernels, randn
 
 CASES = [
@@ -69,3 +69,17 @@ def test_runs_are_equal_to_the_bit() -> None:
 def test_operator_passes_opcheck() -> None:
     x, weight, bias = images(1, 4, 2, 2).requires_grad_(), randn(4, seed=1).requires_grad_(), randn(4).requires_grad_()
     torch.library.opcheck(library.group_norm, (x, 2, weight, bias, 1e-5, True, None))
+    x, weight, bias = x.detach(), weight.detach(), bias.detach()
+    mean, rstd = library.group_norm(x, 2, weight, bias, 1e-5, True, None)[1:]
+    torch.library.opcheck(library.group_norm_backward, (images(1, 4, 2, 2, seed=2), x, mean, rstd, weight, bias, True))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(DEVICE == "cpu", reason="needs CUDA, and 18 GB of it")
+def test_more_elements_than_an_int32_counts() -> None:
+    x = torch.randn(2**31 // (64 * 64 * 320) + 2, 64, 64, 320, dtype=torch.bfloat16, device=DEVICE).permute(0, 3, 1, 2)
+    weight, bias = (torch.randn(320, dtype=torch.bfloat16, device=DEVICE) for _ in range(2))
+    with use_backend("triton"):
+        got = functional.group_norm_silu(x, 32, weight, bias, 1e-5)[-1:]
+    expected = reference.group_norm_silu(x[-1:].double(), 32, weight.double(), bias.double(), 1e-5)
+    assert (got - expected).abs().max() < 0.1

@@ -17,39 +17,41 @@ from t2v.ops.triton.tuned import attention_key, chosen
 FORBIDDEN = tl.constexpr(-1e30)  # finite, so that a row of it has no NaN
 
 
+@triton.constexpr_function
+def _at_once(D, W, dtype):
+    """Parts of a head whose code stands side by side: all in half precision, one in float32, where more would spill."""
+    return (D + W - 1) // W if dtype.primitive_bitwidth == 16 else 1
+
+
 @triton.jit
 def _place(tile, start, ROWS: tl.constexpr, FP: tl.constexpr, PX: tl.constexpr, F, N):
     """Frame, pixel, validity and index into (B, F, N) of rows start, ... start + ROWS of a tile."""
     row = start + tl.arange(0, ROWS)
     tiles = tl.cdiv(N, PX)
-    frame, pixel = row % FP, tile % tiles * PX + row // FP
+    frame, pixel = (row, tile % tiles + tl.zeros_like(row)) if PX == 1 else (row % FP, tile % tiles * PX + row // FP)
     return frame, pixel, (frame < F) & (pixel < N), (tile // tiles * F + frame).to(tl.int64) * N + pixel
 
 
 @triton.jit
-def _columns(valid, PART: tl.constexpr, W: tl.constexpr, D: tl.constexpr):
+def _columns(valid, part, W: tl.constexpr, D: tl.constexpr):
     """Columns of a part of a head, and which elements are inside."""
-    column = PART * W + tl.arange(0, W)
+    column = part * W + tl.arange(0, W)
     inside = valid[:, None]
-    if PART * W + W > D:
+    if D % W:
         inside = inside & (column < D)[None, :]
     return column[None, :], inside
 
 
 @triton.jit
-def _load(
-    x, offsets, valid, PART: tl.constexpr, W: tl.constexpr, D: tl.constexpr
-):  # fmt: skip
-    column, inside = _columns(valid, PART, W, D)
+def _load(x, offsets, valid, part, W: tl.constexpr, D: tl.constexpr):
+    column, inside = _columns(valid, part, W, D)
     return tl.load(x + offsets[:, None] + column, mask=inside, other=0.0)
 
 
 @triton.jit
-def _store_product(
-    x, offsets, valid, a, b, PART: tl.constexpr, W: tl.constexpr, D: tl.constexpr,
-):  # fmt: skip
+def _store_product(x, offsets, valid, a, b, part, W: tl.constexpr, D: tl.constexpr):
     """x = a b."""
-    column, inside = _columns(valid, PART, W, D)
+    column, inside = _columns(valid, part, W, D)
     product = tl.dot(a, b, input_precision="ieee")
     tl.store(x + offsets[:, None] + column, product.to(x.dtype.element_ty), mask=inside)
 
@@ -61,19 +63,23 @@ def _products(
 ):  # fmt: skip
     """x y^T, (M, R), summed over the parts of a head."""
     product = tl.zeros((M, R), tl.float32)
-    for i in tl.static_range((D + W - 1) // W):
+    for i in tl.range(0, (D + W - 1) // W, loop_unroll_factor=_at_once(D, W, x.dtype.element_ty)):
         part = tl.trans(_load(y, offsets_y, valid_y, i, W, D))
         product = tl.dot(_load(x, offsets_x, valid_x, i, W, D), part, product, input_precision="ieee")
     return product
 
 
 @triton.jit
-def _restrict(scores, bias, mask, head, batch, frame_q, pixel_q, frame_k, pixel_k, F, N, CAUSAL, BIAS, MASK):
+def _restrict(
+    scores, bias, mask, head, batch, frame_q, pixel_q, frame_k, pixel_k, F, N, PX: tl.constexpr, CAUSAL, BIAS, MASK
+):  # fmt: skip
     """Scores with the bias, FORBIDDEN where nothing is attended to; frames and pixels broadcast to their shape."""
     if BIAS:
         known = (frame_q < F) & (frame_k < F)
         scores += tl.load(bias + head * F * F + frame_q * F + frame_k, mask=known, other=0.0).to(tl.float32)
-    allowed = (pixel_q == pixel_k) & (frame_k < F) & (pixel_k < N)
+    allowed = frame_k < F
+    if PX > 1:
+        allowed = allowed & (pixel_q == pixel_k) & (pixel_k < N)
     if CAUSAL:
         allowed = allowed & (frame_k <= frame_q)
     if MASK:
@@ -104,14 +110,14 @@ def forward_kernel(
     scores = _products(q, queries, valid_q, k, keys, valid_k, QR, R, W, D) * scale
     scores = _restrict(
         scores, bias, mask, head, tile // tl.cdiv(N, PX), frame_q[:, None], pixel_q[:, None], frame_k[None, :],
-        pixel_k[None, :], F, N, CAUSAL, BIAS, MASK,
+        pixel_k[None, :], F, N, PX, CAUSAL, BIAS, MASK,
     )  # fmt: skip
     weights = _exp(scores, tl.max(scores, 1)[:, None])
     total = tl.sum(weights, 1)
     weights = (weights / tl.where(total > 0, total, 1.0)[:, None]).to(part.dtype)
     outputs = place_q * (HEADS * D) + head * D
     _store_product(out, outputs, valid_q, weights, part, 0, W, D)
-    for i in tl.static_range(1, (D + W - 1) // W):
+    for i in tl.range(1, (D + W - 1) // W, loop_unroll_factor=_at_once(D, W, k.dtype.element_ty)):
         part_i = _load(v, keys, valid_k, i, W, D)
         _store_product(out, outputs, valid_q, weights, part_i, i, W, D)
 
@@ -141,7 +147,7 @@ def backward_kernel(
             scores = _products(q, inputs_i, valid_i, k, inputs, valid_r, QR, R, W, D) * scale
             scores = _restrict(
                 scores, bias, mask, head, batch, frame_i[:, None], pixel_i[:, None], frame_r[None, :],
-                pixel_r[None, :], F, N, CAUSAL, BIAS, MASK,
+                pixel_r[None, :], F, N, PX, CAUSAL, BIAS, MASK,
             )  # fmt: skip
             highest = tl.max(scores, 1)
             total = tl.sum(_exp(scores, highest[:, None]), 1)
@@ -164,7 +170,7 @@ def backward_kernel(
                 known = (i < F)[:, None] & (j < F)[None, :]
                 tl.store(slots, tl.load(slots, mask=known, other=0.0) + share, mask=known)
             scaled = (grad_scores * scale).to(v.dtype.element_ty)
-            for part in tl.static_range((D + W - 1) // W):
+            for part in tl.range(0, (D + W - 1) // W, loop_unroll_factor=_at_once(D, W, k.dtype.element_ty)):
                 keys = _load(k, inputs, valid_r, part, W, D)
                 _store_product(grad_q, outputs_i, valid_i, scaled, keys, part, W, D)
         tl.debug_barrier()  # a thread reads next what another has written
@@ -176,13 +182,13 @@ def backward_kernel(
             scores_t = _products(k, inputs_j, valid_j, q, inputs, valid_r, QR, R, W, D) * scale
             scores_t = _restrict(
                 scores_t, bias, mask, head, batch, frame_r[None, :], pixel_r[None, :], frame_j[:, None],
-                pixel_j[:, None], F, N, CAUSAL, BIAS, MASK,
+                pixel_j[:, None], F, N, PX, CAUSAL, BIAS, MASK,
             )  # fmt: skip
             weights_t = _exp(scores_t, log_total_r[None, :])
             grad_weights_t = _products(v, inputs_j, valid_j, grad, outputs, valid_r, QR, R, W, D)
             scaled_t = (weights_t * (grad_weights_t - sum_r[None, :]) * scale).to(v.dtype.element_ty)
             weights_t = weights_t.to(v.dtype.element_ty)
-            for part in tl.static_range((D + W - 1) // W):
+            for part in tl.range(0, (D + W - 1) // W, loop_unroll_factor=_at_once(D, W, k.dtype.element_ty)):
                 grads = _load(grad, outputs, valid_r, part, W, D)
                 _store_product(grad_v, outputs_j, valid_j, weights_t, grads, part, W, D)
                 queries = _load(q, inputs, valid_r, part, W, D)
@@ -221,7 +227,8 @@ def _constants(query: torch.Tensor, row: int, head: int, bias: object, mask: obj
 
 def _config(query: torch.Tensor, biased: bool, backward: bool) -> AttentionConfig:
     _, f, _, _, d = query.shape
-    return chosen(attention_key(f, d, backward, biased), attention_config(f, d, backward), query)
+    default = attention_config(f, d, backward, biased, query.dtype.itemsize)
+    return chosen(attention_key(f, d, backward, biased), default, query)
 
 
 def forward(
