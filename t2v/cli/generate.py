@@ -114,7 +114,10 @@ def generate(
     given |= options.given(guidance_scale=guidance_scale, guidance_rescale=guidance_rescale)
     given |= options.given(timestep_spacing=timestep_spacing, shared_noise=shared_noise)
     given |= options.given(context_frames=context_frames, context_overlap=context_overlap) | travel
-    settings = GenerationSettings.check_options({**record.get("settings", {}), **given}, str(from_))
+    recorded = dict(record.get("settings", {}))
+    if model is not None or motion is not None:
+        recorded.pop("shared_noise", None)  # it was the other motion's
+    settings = GenerationSettings.check_options({**recorded, **given}, str(from_))
     texts = _prompts(prompt, prompts, record)
     seed = record.get("seed", 0) if seed is None else seed
     check_seed(seed, num_videos)

@@ -31,8 +31,9 @@ def simple_loss(
 ) -> Tensor:
     """L_simple, arXiv 2006.11239 equation 14, for any prediction type: mean squared error per sample, fp32 (B,).
 
-    Where frames share noise, what they do differently counts 1 / (1 - shared_noise) times, as in the variational bound:
-    its squares are e^T S^-1 e, S the covariance of the noise over frames. (What they have in common counts once.)
+    Where frames share noise, what they do differently counts 1 / (1 - shared_noise) times: the variational bound has
+    e^T S^-1 e, S the covariance of the noise over frames, whose eigenvalue for differences is 1 - shared_noise. What
+    the frames that count have in common keeps its weight of 1, where the bound has less.
 
     Args:
         model_output: (B, C, ...), or (B, 2C, ...) where the second half is a learned variance (not looked at here).
@@ -47,7 +48,7 @@ def simple_loss(
     squares = error.square()
     if shared_noise:
         counted = torch.ones_like(error) if mask is None else mask.to(error.dtype).expand_as(error)
-        common = (error * counted).sum(2, keepdim=True) / counted.sum(2, keepdim=True)
+        common = (error * counted).sum(2, keepdim=True) / counted.sum(2, keepdim=True).clamp(min=1)
         squares = (squares - shared_noise * common.square()) / (1 - shared_noise)
     return mean_over_sample(squares, mask)
 

@@ -19,6 +19,9 @@ from t2v.nn.temporal_conv import TemporalConv
 __all__ = ["MotionConfig", "VideoUNet", "VideoUNetConfig", "is_temporal"]
 
 
+TIMES_PER_SECOND = 8.0  # the unit in which temporal attention sees times: 16 frames at 8 fps are at 0 .. 15
+
+
 def is_temporal(name: str) -> bool:
     """Whether a parameter or module of the video U-Net belongs to its motion part, by its dotted name."""
     return any(part.startswith("temporal_") or part == "fps_embedding" for part in name.split("."))
@@ -111,8 +114,8 @@ class VideoUNet(nn.Module):
             x: noisy latents, a video (B, C, F, H, W) or an image (B, C, H, W).
             timesteps: (B,) or one number for all.
             encoder_hidden_states: text (B, L, D) for all frames, or (B, F, L, D) for each frame.
-            fps: frames per second, (B,) or one number; None: the motion config's. Without motion, or for a single
-                frame, it has no effect.
+            fps: frames per second, (B,) or one number; None: the motion config's. It is embedded, and says how far
+                apart temporal attention sees the frames. No effect without fps conditioning, or for a single frame.
             positions: (B, F), of the frames in time, in units of 1 / fps; None: 0 .. F-1.
         Returns: (B, out_channels, F, H, W) or (B, out_channels, H, W).
         """
@@ -122,14 +125,15 @@ class VideoUNet(nn.Module):
         if text.ndim == 4:
             assert text.shape[1] == f, f"text for {text.shape[1]} frames, video of {f}"
             text = text.flatten(0, 1)  # (B*F, L, D)
-        time = nn.functional.silu(self._embed_time(timesteps, fps, b, f, x.device))
+        rate = self._rate(fps, x.device)
+        time = nn.functional.silu(self._embed_time(timesteps, rate, b, f, x.device))
         hidden = video.permute(0, 2, 3, 4, 1).contiguous().view(b * f, h, w, c).permute(0, 3, 1, 2)
-        hidden = self._denoise(hidden, time, text, f, self._places(positions, fps, f, x.device))
+        hidden = self._denoise(hidden, time, text, f, self._times(positions, rate, f))
         out = hidden.view(b, f, -1, h, w).permute(0, 2, 1, 3, 4).contiguous()
         return out if x.ndim == 5 else out.squeeze(2)
 
     def _embed_time(
-        self, timesteps: torch.Tensor | float, fps: torch.Tensor | float | None, b: int, f: int, device: torch.device
+        self, timesteps: torch.Tensor | float, fps: torch.Tensor | None, b: int, f: int, device: torch.device
     ) -> torch.Tensor:
         dtype = self.conv_in.weight.dtype
         encoding = sinusoidal_embedding(
@@ -139,23 +143,26 @@ class VideoUNet(nn.Module):
             freq_shift=self.config.freq_shift,
         )
         embedding = self.time_embedding(encoding.to(dtype))
-        if self.motion is not None and self.fps_embedding is not None and f > 1:
-            fps = self.motion.fps if fps is None else fps
-            embedding = embedding + self.fps_embedding(torch.as_tensor(fps, device=device).expand(b))
+        if fps is not None and self.fps_embedding is not None and f > 1:
+            embedding = embedding + self.fps_embedding(fps.expand(b))
         return embedding
 
-    def _places(
-        self, positions: torch.Tensor | None, fps: torch.Tensor | float | None, f: int, device: torch.device
-    ) -> torch.Tensor | None:
-        """Positions for temporal attention: true times, in units of the motion config's 1 / fps; without fps: frames.
+    def _rate(self, fps: torch.Tensor | float | None, device: torch.device) -> torch.Tensor | None:
+        """Frames per second on the device; None without motion."""
+        if self.motion is None:
+            return None
+        return torch.as_tensor(self.motion.fps if fps is None else fps, device=device)
 
-        So that two frames half a second apart look alike to it at every rate.
+    def _times(self, positions: torch.Tensor | None, fps: torch.Tensor | None, f: int) -> torch.Tensor | None:
+        """What temporal attention sees of the frames: their times, so that half a second is alike at every rate.
+
+        Without fps conditioning it sees positions as they are given.
         """
-        if self.motion is None or self.fps_embedding is None or fps is None:
+        if fps is None or self.fps_embedding is None or f == 1:
             return positions
         if positions is None:
-            positions = torch.arange(f, device=device)[None]
-        return positions * (self.motion.fps / torch.as_tensor(fps, device=device).reshape(-1, 1))
+            positions = torch.arange(f, device=fps.device)[None]
+        return positions * (TIMES_PER_SECOND / fps.reshape(-1, 1))
 
     def _denoise(
         self,

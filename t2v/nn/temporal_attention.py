@@ -13,8 +13,8 @@ from t2v.ops import add, temporal_attention, to_images, to_tokens
 class TemporalAttention(Chunked, nn.Module):
     """Pre-norm residual attention over the frames of each pixel; identity at initialisation (zero output projection).
 
-    Frame positions are sinusoids, added to the normalised input before the projections. They count frames, and may lie
-    between whole numbers where frames are unevenly spaced.
+    Frame positions are sinusoids, added to the normalised input before the projections. The video U-Net
+    gives true times, of any spacing; by themselves they count frames.
     """
 
     def __init__(self, channels: int, num_heads: int) -> None:

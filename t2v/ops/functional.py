@@ -198,10 +198,11 @@ def _attention_in_place(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> to
     For short sequences up to twice as fast on the CPU as the fused kernel. Records no gradient.
     """
     out = q.new_empty(q.shape[0], q.shape[2], q.shape[1], q.shape[3])
+    precise = torch.promote_types(q.dtype, torch.float32)  # a softmax in bfloat16 is over twice as slow
     for video in zip(q, k, v, out.transpose(1, 2), strict=True):
         for q_, k_, v_, place in zip(*(x.split(CPU_PORTION) for x in video), strict=True):
             scores = torch.baddbmm(q.new_empty(()), q_, k_.transpose(1, 2), beta=0, alpha=q.shape[-1] ** -0.5)
-            weights = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)  # in bfloat16 over twice as slow
+            weights = scores.softmax(dim=-1, dtype=precise).to(q.dtype)
             place.copy_(torch.bmm(weights, v_))
     return out
 

@@ -71,7 +71,7 @@ class GenerationSettings:
             ("fps", -math.inf, math.inf),
             ("guidance_scale", 0.0, math.inf),
             ("guidance_rescale", 0.0, 1.0),
-            ("shared_noise", 0.0, 1.0),
+            ("shared_noise", -math.inf, math.inf),
         ):
             _check_number(name, getattr(self, name), low, high)
         if not 0 <= self.shared_noise < 1:

@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("clips", type=Path)
     parser.add_argument("--num", type=int, default=8)
     parser.add_argument("--steps", type=int, nargs="+", default=[6, 12, 25])
-    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 1.5])
+    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 1.2, 1.5])
     parser.add_argument("--model", default="mini")
     arguments = parser.parse_args()
     rows = [row for row in read_manifest(arguments.clips) if row.is_usable][-arguments.num :]

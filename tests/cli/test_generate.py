@@ -62,6 +62,19 @@ def test_generate_from_record_takes_other_options(t2v_command, tiny_model):
     assert (record["prompt"], record["seed"], record["settings"]["num_frames"]) == ("a cat", 9, 2)
 
 
+def test_shared_noise_is_the_motions_unless_given(t2v_command, tiny_model):
+    def share(*arguments):
+        done = t2v_command("generate", *arguments, "--overwrite", "-o", "y.gif")
+        assert done.code == 0, done.err
+        return json.loads(Path("y.json").read_text())["settings"]["shared_noise"]
+
+    assert share(PROMPT, "--model", tiny_model, "--num-frames", 2) == 0
+    assert t2v_command("generate", PROMPT, "--model", tiny_model, "-o", "x", "--shared-noise", 0.5).code == 0
+    assert share("--from", "x.json") == 0.5
+    assert share("--from", "x.json", "--motion", tiny_model / "motion") == 0  # other motion, its own share
+    assert share("--from", "x.json", "--motion", tiny_model / "motion", "--shared-noise", 0.3) == 0.3
+
+
 def test_generate_from_record_warns_about_other_weights(t2v_command, tiny_model):
     assert t2v_command("generate", PROMPT, "--model", tiny_model, "-o", "x.mp4").code == 0
     record = json.loads(Path("x.json").read_text())

@@ -199,6 +199,16 @@ def test_attention_upcast_computes_half_precision_in_float32() -> None:
     torch.testing.assert_close(got, expected.to(torch.bfloat16), rtol=0.01, atol=1e-3)
 
 
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+@torch.no_grad()
+def test_temporal_attention_without_gradients_is_as_exact_as_its_dtype(dtype: torch.dtype, error: float) -> None:
+    q, k, v = (randn(2, 16, 6, 2, 8, seed=i).to(dtype) for i in range(3))
+    expected = reference.temporal_attention(q.double(), k.double(), v.double())
+    got = functional.temporal_attention(q, k, v)
+    assert got.dtype == dtype
+    torch.testing.assert_close(got.double(), expected, rtol=error, atol=error)
+
+
 @pytest.mark.parametrize(("channels", "groups"), [(8, 2), (40, 8)])
 @pytest.mark.parametrize("size", [(3, 5), (1, 1)])
 def test_group_norm_matches_reference(channels: int, groups: int, size: tuple[int, int]) -> None:

@@ -163,11 +163,15 @@ class VideoReader:
 
     def stream(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
         """Frames at ascending `indices`, without repeats, one at a time: each uint8 (H, W, 3)."""
-        return self._source.pictures(indices)
+        first: np.ndarray | None = None
+        for index, picture in zip(indices, self._source.pictures(indices), strict=True):
+            first = picture if first is None else first
+            self._check_size(index, picture, first)
+            yield picture
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """All frames in order, one at a time."""
-        return self._source.pictures(range(self.num_frames))
+        return self.stream(range(self.num_frames))
 
     def close(self) -> None:
         """Close the file."""

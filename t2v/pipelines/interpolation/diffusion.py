@@ -144,6 +144,7 @@ class DiffusionFill:
             **asdict(self.settings),
             "num_inference_steps": self.num_inference_steps,
             "sampler": self.sampler,
+            "shared_noise": self.shared_noise,
         }
 
     @torch.inference_mode()
