@@ -168,6 +168,7 @@ class MotionConfig:
 
     num_frames: int = 16  # clip length in training; longer videos are possible, with a warning in the pipeline
     fps: float = 8.0  # frame rate assumed when the caller gives none
+    fps_range: tuple[float, float] | None = None  # lowest and highest rate in training
     num_attention_heads: int | None = None  # of temporal attention; None: as many as the level's spatial attention
     attention_in_all_levels: bool = (
         False  # temporal attention also after the resnets of levels without spatial attention
@@ -185,6 +186,8 @@ class MotionConfig:
             raise InputError(f"motion config: num_attention_heads must be null or a positive integer, got {heads!r}")
         if not (isinstance(self.fps, int | float) and self.fps > 0):
             raise InputError(f"motion config: fps must be a positive number, got {self.fps!r}")
+        if self.fps_range is not None:
+            object.__setattr__(self, "fps_range", _rates(self.fps_range))  # JSON has lists
         shares = {"shared_noise": self.shared_noise, "sampling_shared_noise": self.noise_of_samples}
         for name, value in shares.items():
             if not (isinstance(value, int | float) and 0 <= value < 1):
@@ -227,3 +230,12 @@ class MotionConfig:
     def to_dict(self) -> dict[str, Any]:
         """The content of `motion/config.json`."""
         return {"_class_name": "Motion", **dataclasses.asdict(self)}
+
+
+def _rates(value: object) -> tuple[float, float]:
+    """A lowest and a highest frame rate; InputError for anything else."""
+    if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(rate, int | float) for rate in value):
+        low, high = value
+        if 0 < low <= high:
+            return float(low), float(high)
+    raise InputError(f"motion config: fps_range must be the lowest and the highest frame rate, got {value!r}")

@@ -45,6 +45,11 @@ def length_advice(num_frames: int, trained: int) -> str:
     return f"{num_frames} frames, but the motion was trained on {trained}: {advice}"
 
 
+def rate_advice(fps: float, low: float, high: float) -> str:
+    """The warning about a frame rate that the temporal layers were not trained on."""
+    return f"{fps:g} frames per second, but the motion was trained on {low:g} to {high:g}: expect it to be off"
+
+
 def memory_advice(needed: int, present: int) -> str:
     """The warning about a video that is larger than the memory, both in bytes."""
     return f"this takes about {format_bytes(needed)} of memory, the device has {format_bytes(present)}: {LESS_MEMORY}"

@@ -18,7 +18,7 @@ from t2v.models.motion import read_motion
 from t2v.models.motion_module import AnimateDiffConfig
 from t2v.models.single_file import headers_of_parts, read_configs
 from t2v.models.unet import MotionConfig, VideoUNetConfig
-from t2v.pipelines.advice import length_advice, scheduler_advice, scheduler_differences
+from t2v.pipelines.advice import length_advice, rate_advice, scheduler_advice, scheduler_differences
 from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
 from t2v.pipelines.memory import Footprint, MemoryEstimate
 from t2v.pipelines.offload import LEVELS
@@ -145,6 +145,9 @@ def motion_warnings(
     messages = []
     if motion is not None and settings.frames_at_once > motion.max_num_frames:
         messages.append(length_advice(settings.frames_at_once, motion.max_num_frames))
+    if motion is not None and motion.fps_range is not None:
+        low, high = motion.fps_range
+        messages += [] if low <= settings.fps <= high else [rate_advice(settings.fps, low, high)]
     if trained_scheduler is not None:
         differences = scheduler_differences(schedule, NoiseSchedule.from_config(trained_scheduler))
         messages += [scheduler_advice(differences)] if differences else []

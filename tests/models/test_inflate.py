@@ -333,6 +333,9 @@ def test_save_motion_writes_the_config_beside_and_inside(tmp_path: Path) -> None
         {"fps": "8"},
         {"shared_noise": 1.0},
         {"sampling_shared_noise": 1.0},
+        {"fps_range": 8.0},
+        {"fps_range": [8.0, 4.0]},
+        {"fps_range": ["4", "8"]},
         {"temporal_conv": False, "temporal_attention": False},
     ],
 )

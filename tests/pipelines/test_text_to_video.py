@@ -12,7 +12,7 @@ from t2v.diffusion.noise import share_noise
 from t2v.diffusion.sampling import sample
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
-from t2v.pipelines.inspection import default_settings
+from t2v.pipelines.inspection import default_settings, motion_warnings
 
 PROMPT = "a robot dancing in times square"
 
@@ -33,6 +33,18 @@ def test_the_motion_says_how_much_noise_its_frames_share(pipe, tiny_model):
         motion = dataclasses.replace(pipe.unet.motion, shared_noise=own, sampling_shared_noise=in_sampling)
         defaults = default_settings(tiny_model, pipe.unet.config, motion, pipe.autoencoder.config)
         assert defaults.shared_noise == expected
+
+
+def test_rates_beyond_those_of_the_training_are_warned_of(pipe):
+    motion = dataclasses.replace(pipe.unet.motion, fps_range=[4, 24])
+
+    def warned(fps):
+        settings = dataclasses.replace(pipe.defaults, fps=fps)
+        return motion_warnings(pipe.schedule, None, motion, settings)
+
+    assert not warned(4) and not warned(24)
+    assert warned(30) == ["30 frames per second, but the motion was trained on 4 to 24: expect it to be off"]
+    assert len(warned(1)) == 1
 
 
 def test_video_is_what_its_parts_make_one_after_the_other(pipe):

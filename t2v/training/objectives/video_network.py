@@ -49,6 +49,7 @@ def _inflate(unet: VideoUNet, config: TemporalTrainConfig) -> None:
     motion = MotionConfig(
         num_frames=config.data.num_frames,
         fps=config.model.fps,
+        fps_range=config.data.fps_range,
         num_attention_heads=config.model.num_attention_heads,
         attention_in_all_levels=config.model.attention_in_all_levels,
         shared_noise=config.diffusion.shared_noise,
