@@ -114,10 +114,9 @@ def generate(
     given |= options.given(guidance_scale=guidance_scale, guidance_rescale=guidance_rescale)
     given |= options.given(timestep_spacing=timestep_spacing, shared_noise=shared_noise)
     given |= options.given(context_frames=context_frames, context_overlap=context_overlap) | travel
-    recorded = dict(record.get("settings", {}))
-    if model is not None or motion is not None:
-        recorded.pop("shared_noise", None)  # it was the other motion's
-    settings = GenerationSettings.check_options({**recorded, **given}, str(from_))
+    networks = options.given(model=model, motion=motion, motion_norm=motion_norm, tokenizer=tokenizer)
+    networks |= {"loras": tuple(lora)} if lora else {}
+    settings = GenerationSettings.check_options({**_recorded_settings(record, networks), **given}, str(from_))
     texts = _prompts(prompt, prompts, record)
     seed = record.get("seed", 0) if seed is None else seed
     check_seed(seed, num_videos)
@@ -125,17 +124,10 @@ def generate(
         output = repeat_path(from_, record)
     jobs = plan_jobs(texts, seed, num_videos, output)
     check_jobs(jobs, overwrite, preview)
-    networks = options.given(model=model, motion=motion, motion_norm=motion_norm, tokenizer=tokenizer)
-    networks |= {"loras": tuple(lora)} if lora else {}
     placing = options.given(device=device, dtype=dtype, compile=compile, offload=offload)
     source = _source(record, {**networks, **placing})
     factor = record.get("interpolate", 1) if interpolate is None else interpolate
-    if not 1 <= factor <= MAX_FACTOR:
-        raise InputError(f"--interpolate must be a whole number from 1 to {MAX_FACTOR}, got {factor}")
-    if factor > 1 and settings.get("prompt_at"):
-        raise InputError(
-            "--interpolate knows one prompt, --prompt-at gives several: use `t2v interpolate` on the video"
-        )
+    _check_factor(factor, bool(settings.get("prompt_at")))
     reporter = Reporter(quiet)
     if max_vram is not None:
         source, settings = _fitted(source, settings, max_vram, offload, tuple(given), reporter)
@@ -154,6 +146,24 @@ def _prompts(prompt: str | None, prompts_file: Path | None, record: dict[str, An
     text = record.get("prompt", "") if prompt is None else prompt
     check_prompt(text)
     return [text]
+
+
+def _recorded_settings(record: dict[str, Any], networks: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a record; the share of common noise is that of its motion, and goes with it."""
+    other_motion = networks.keys() & {"model", "motion"}
+    return {
+        name: value for name, value in record.get("settings", {}).items() if name != "shared_noise" or not other_motion
+    }
+
+
+def _check_factor(factor: int, several_prompts: bool) -> None:
+    """InputError where the interpolation network cannot do that."""
+    if not 1 <= factor <= MAX_FACTOR:
+        raise InputError(f"--interpolate must be a whole number from 1 to {MAX_FACTOR}, got {factor}")
+    if factor > 1 and several_prompts:
+        raise InputError(
+            "--interpolate knows one prompt, --prompt-at gives several: use `t2v interpolate` on the video"
+        )
 
 
 def _source(record: dict[str, Any], given: dict[str, Any]) -> _Source:

@@ -13,7 +13,6 @@ results/conditioning.csv.
 """
 
 import argparse
-import csv
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ from t2v.evaluation.labelled_clips import LabelledClip, balanced, labelled_clips
 from t2v.evaluation.motion import background_difference, frame_difference
 from t2v.evaluation.recogniser import Recogniser, load_recogniser
 from t2v.pipelines.text_to_video import TextToVideoPipeline
-from tests.benchmarks.registry import RESULTS, device_name
+from tests.benchmarks.registry import RESULTS, device_name, save_rows
 from tests.benchmarks.sampler_sweep import Setting, features, rendered
 
 GUIDANCE_SCALES = (1.0, 3.0, 5.0, 7.0, 9.0)
@@ -88,10 +87,7 @@ def main() -> None:
                 }
             )
             print(rows[-1])
-    with (RESULTS / "conditioning.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
+    save_rows(rows, RESULTS / "conditioning.csv", replace=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Rows go to tests/benchmarks/results/generate_cold.csv.
 """
 
 import argparse
-import csv
 import dataclasses
 import datetime
 import json
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.registry import RESULTS, device_name
+from tests.benchmarks.registry import RESULTS, device_name, save_rows
 
 PROMPT = "robot dancing in Times Square"
 STAGES = ("import", "load", "text", "denoise", "decode", "encode")
@@ -93,13 +92,7 @@ def main() -> None:
     for name, value in dataclasses.asdict(row).items():
         print(f"{name:16} {value}")
     if not arguments.dry_run:
-        path = RESULTS / "generate_cold.csv"
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Row)])
-            if new:
-                writer.writeheader()
-            writer.writerow(dataclasses.asdict(row))
+        save_rows([dataclasses.asdict(row)], RESULTS / "generate_cold.csv")
 
 
 if __name__ == "__main__":

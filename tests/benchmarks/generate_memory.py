@@ -8,7 +8,6 @@ Rows go to results/generate_memory.csv.
 """
 
 import argparse
-import csv
 import dataclasses
 import datetime
 import json
@@ -24,7 +23,7 @@ from typing import Any
 
 import torch
 
-from tests.benchmarks.registry import RESULTS, device_name
+from tests.benchmarks.registry import RESULTS, device_name, save_rows
 
 PROMPT = "a robot dancing in times square"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -239,17 +238,7 @@ def main(argv: list[str] | None = None) -> None:
                     flush=True,
                 )
             if not arguments.dry_run:
-                _write(rows)
-
-
-def _write(rows: list[Row]) -> None:
-    path = RESULTS / "generate_memory.csv"
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Row)])
-        if new:
-            writer.writeheader()
-        writer.writerows(dataclasses.asdict(each) for each in rows)
+                save_rows([dataclasses.asdict(each) for each in rows], RESULTS / "generate_memory.csv")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ has other work, the processor time is what tells.
 """
 
 import argparse
-import csv
 import dataclasses
 import datetime
 import os
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tests.benchmarks.registry import RESULTS, device_name
+from tests.benchmarks.registry import RESULTS, device_name, save_rows
 
 
 @dataclass(frozen=True)
@@ -87,13 +86,7 @@ def main() -> None:
     )
     for name, value in dataclasses.asdict(row).items():
         print(f"{name:16} {value}")
-    path = RESULTS / "interpolate_cold.csv"
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Row)])
-        if new:
-            writer.writeheader()
-        writer.writerow(dataclasses.asdict(row))
+    save_rows([dataclasses.asdict(row)], RESULTS / "interpolate_cold.csv")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Steps and frame guidance of the interpolation network: `python -m tests.benchmarks.interpolation_sweep CLIPS`.
+"""Steps, guidance, shared noise of the interpolation network: `python -m tests.benchmarks.interpolation_sweep CLIPS`.
 
 CLIPS are rendered clips that no figure elsewhere is measured on: the last of a folder. Their first and last frames are
 given, and the frames between compared with the truth. Rows go to tests/benchmarks/results/interpolation_sweep.csv.
 """
 
 import argparse
-import csv
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,10 @@ from t2v.data.video_io import read_frames
 from t2v.evaluation.frame_metrics import flow_error, psnr, sharpness
 from t2v.pipelines.interpolation.baselines import Crossfade
 from t2v.pipelines.interpolation.diffusion import FillSettings, load_interpolation
-from tests.benchmarks.registry import RESULTS
+from t2v.pipelines.interpolation.filling import Fill
+from tests.benchmarks.registry import RESULTS, save_rows
 
-FIELDS = ("steps", "frame_guidance", "psnr", "flow_error", "sharpness", "seconds", "clips")
+FIELDS = ("steps", "frame_guidance", "shared_noise", "psnr", "flow_error", "sharpness", "seconds", "clips")
 NUM_FRAMES, FPS = 9, 8.0
 
 
@@ -29,31 +30,32 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=8)
     parser.add_argument("--steps", type=int, nargs="+", default=[6, 12, 25])
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 1.2, 1.5])
+    parser.add_argument("--shared-noise", type=float, nargs="+", default=[0.8, 0.95])
     parser.add_argument("--model", default="mini")
     arguments = parser.parse_args()
-    rows = [row for row in read_manifest(arguments.clips) if row.is_usable][-arguments.num :]
+    chosen = [row for row in read_manifest(arguments.clips) if row.is_usable][-arguments.num :]
     times = (np.arange(NUM_FRAMES) / FPS).tolist()
-    clips = [read_frames(arguments.clips / row.path, times=times) for row in rows]
-    fills = {(0, 0.0): Crossfade()} | {
-        (steps, scale): load_interpolation(
-            arguments.model, settings=FillSettings(num_inference_steps=steps, frame_guidance=scale)
-        )
-        for steps in arguments.steps
-        for scale in arguments.guidance
-    }
-    with (RESULTS / "interpolation_sweep.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(FIELDS)
-        for (steps, scale), fill in fills.items():
-            found, started = [], time.process_time()
-            for clip in clips:
-                made = np.concatenate([clip[:1], fill(clip[[0, -1]], (times[0], times[-1]), times[1:-1]), clip[-1:]])
-                found.append((psnr(made[1:-1], clip[1:-1]), flow_error(made, clip), sharpness(made) / sharpness(clip)))
-            seconds = (time.process_time() - started) / len(clips)
-            row = (steps, scale, *(round(float(value), 3) for value in (*np.mean(found, axis=0), seconds)), len(clips))
-            writer.writerow(row)
-            file.flush()
-            print(*row)
+    clips = [read_frames(arguments.clips / row.path, times=times) for row in chosen]
+    rows = [measure((0, 0.0, 0.0), Crossfade(), clips)]
+    for steps, scale, shared in product(arguments.steps, arguments.guidance, arguments.shared_noise):
+        settings = FillSettings(num_inference_steps=steps, frame_guidance=scale)
+        fill = load_interpolation(arguments.model, settings=settings)
+        fill.shared_noise = shared
+        rows.append(measure((steps, scale, shared), fill, clips))
+        print(rows[-1])
+    save_rows(rows, RESULTS / "interpolation_sweep.csv", replace=True)
+
+
+def measure(setting: tuple[int, float, float], fill: Fill, clips: list[np.ndarray]) -> dict[str, float]:
+    """The row of a way to fill in the frames between."""
+    found, started = [], time.process_time()
+    times = (np.arange(NUM_FRAMES) / FPS).tolist()
+    for clip in clips:
+        made = np.concatenate([clip[:1], fill(clip[[0, -1]], (times[0], times[-1]), times[1:-1]), clip[-1:]])
+        found.append((psnr(made[1:-1], clip[1:-1]), flow_error(made, clip), sharpness(made) / sharpness(clip)))
+    seconds = (time.process_time() - started) / len(clips)
+    figures = [round(float(value), 3) for value in (*np.mean(found, axis=0), seconds)]
+    return dict(zip(FIELDS, (*setting, *figures, len(clips)), strict=True))
 
 
 if __name__ == "__main__":

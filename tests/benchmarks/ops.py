@@ -9,7 +9,6 @@ after it; rows go to tests/benchmarks/results/ops.csv as they come. `python -m t
 """
 
 import argparse
-import csv
 import datetime
 import importlib.metadata
 import json
@@ -28,7 +27,7 @@ from t2v.evaluation.op_speed import Case, Measurement
 from t2v.evaluation.timing import Roofline, device_name, measure_roofline
 from t2v.ops.backend import triton_runs_on
 from tests.benchmarks.op_cases import HAS_MAKE_A_VIDEO, SIZES, Portion, portions
-from tests.benchmarks.registry import RESULTS
+from tests.benchmarks.registry import RESULTS, save_rows
 from tests.benchmarks.supervisor import supervise
 
 
@@ -58,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
             continue
         print_row(message["row"])
         if not arguments.dry_run:
-            append(message["row"], arguments.output)
+            save_rows([message["row"]], arguments.output)
 
 
 def work(arguments: argparse.Namespace) -> None:
@@ -144,16 +143,6 @@ def print_row(line: dict[str, Any]) -> None:
         f"[{line['p20_ms']:.3f} {line['p80_ms']:.3f}]  x{line['speedup']:.2f}  {line['of_roofline']:.0%}",
         flush=True,
     )
-
-
-def append(line: dict[str, Any], path: Path) -> None:
-    """Append to the CSV; the first row brings the header."""
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(line))
-        if new:
-            writer.writeheader()
-        writer.writerow(line)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """Benchmarks by name, how they measure, and the rows they write."""
 
 import csv
-import dataclasses
 import datetime
 import platform
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,12 +110,12 @@ def device_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def write(rows: list[Row], path: Path) -> None:
-    """Append rows to a CSV file; the first row brings the header."""
+def save_rows(rows: Sequence[Mapping[str, object]], path: Path, *, replace: bool = False) -> None:
+    """Append rows to a CSV file, whose first row brings the header; or make the file anew of them."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Row)])
+    new = replace or not path.exists()
+    with path.open("w" if new else "a", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
         if new:
             writer.writeheader()
-        writer.writerows(dataclasses.asdict(row) for row in rows)
+        writer.writerows(rows)

@@ -5,12 +5,13 @@ options: `python -m tests.benchmarks.run temporal_training_step --size tiny`.
 """
 
 import argparse
+import dataclasses
 import importlib
 import sys
 
 import torch
 
-from tests.benchmarks.registry import BENCHMARKS, RESULTS, measure, write
+from tests.benchmarks.registry import BENCHMARKS, RESULTS, measure, save_rows
 
 MODULES = ("curation", "attention_cpu", "data_pipeline", "unet_inflation", "mini_ops")  # each registers its benchmarks
 PROGRAMS = ("generate_memory", "temporal_training_step")
@@ -44,7 +45,7 @@ def main() -> None:
                     flush=True,
                 )
             if not arguments.dry_run:
-                write(rows, RESULTS / f"{name}.csv")
+                save_rows([dataclasses.asdict(row) for row in rows], RESULTS / f"{name}.csv")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ The first row is what the other rendered clips, with other captions, have. Rows 
 """
 
 import argparse
-import csv
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from t2v.evaluation.frechet import frechet_distance
 from t2v.evaluation.labelled_clips import LabelledClip, balanced, labelled_clips
 from t2v.evaluation.motion import background_difference, frame_difference
 from t2v.pipelines.text_to_video import TextToVideoPipeline
-from tests.benchmarks.registry import RESULTS, device_name
+from tests.benchmarks.registry import RESULTS, device_name, save_rows
 
 
 @dataclass(frozen=True)
@@ -113,10 +112,7 @@ def main() -> None:
         figures = measure(pipe, setting, [clip.caption for clip in chosen])
         rows.append(row(setting, figures, truth, len(chosen)))
         print(rows[-1])
-    with (RESULTS / "sampler_sweep.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
+    save_rows(rows, RESULTS / "sampler_sweep.csv", replace=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ measurement is a process of its own; the networks take turns. Rows go to results
 """
 
 import argparse
-import csv
 import dataclasses
 import datetime
 import gc
@@ -27,7 +26,7 @@ from torch import nn
 
 from t2v.models.inflate import inflate, temporal_parameters
 from t2v.models.unet import MotionConfig, VideoUNet, VideoUNetConfig
-from tests.benchmarks.registry import RESULTS, device_name
+from tests.benchmarks.registry import RESULTS, device_name, save_rows
 
 NUM_FRAMES, LATENT_SIZE, HEADS = 16, 32, 8
 SIZES: dict[str, dict[str, Any]] = {  # widths, text width
@@ -207,13 +206,7 @@ def main(argv: list[str] | None = None) -> None:
             f"x{row['memory_ratio']:.2f} its memory"
         )
     if not arguments.dry_run:
-        path = RESULTS / "temporal_training_step.csv"
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            if new:
-                writer.writeheader()
-            writer.writerows(rows)
+        save_rows(rows, RESULTS / "temporal_training_step.csv")
 
 
 if __name__ == "__main__":

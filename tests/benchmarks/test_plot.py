@@ -12,7 +12,7 @@ pytest.importorskip("diffusers")
 from t2v.evaluation.op_speed import Measurement
 from t2v.evaluation.timing import Roofline, Timing
 from tests.benchmarks import ops, plot
-from tests.benchmarks.registry import RESULTS
+from tests.benchmarks.registry import RESULTS, save_rows
 
 
 def drawn(name: Path, folder: Path) -> str:
@@ -36,7 +36,7 @@ def test_rows_of_the_ops_are_drawn_a_panel_a_mode_and_the_newest_counts(tmp_path
     for mode, speedup in (("forward", 1.5), ("backward", 2.0), ("forward", 3.0)):
         timing = Timing(1.0, 1.0, 1.0, 0, False)
         found = Measurement("conv_8x8", mode, "triton", timing, speedup, 1e9, 1e12, 0.5)
-        ops.append(ops.row(found, torch.device("cpu"), torch.float32, Roofline(1e9, 1e12)), path)
+        save_rows([ops.row(found, torch.device("cpu"), torch.float32, Roofline(1e9, 1e12))], path)
     assert [(row["mode"], plot.speedup(row)) for row in plot.latest(path)] == [("forward", 3.0), ("backward", 2.0)]
     picture = drawn(path, tmp_path)
     assert picture.count("conv_8x8  triton") == 2 and "forward, " in picture and "backward, " in picture
