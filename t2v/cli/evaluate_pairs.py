@@ -36,12 +36,13 @@ def pairs(
     with reporter.stage("measuring"):
         import torch
 
-        from t2v.evaluation.pairs import LPIPS_NETWORKS, PairedMetrics, evaluate_pairs, find_lpips
-        from t2v.evaluation.weights import missing_weights
+        from t2v.evaluation.pairs import PairedMetrics, evaluate_pairs
+        from t2v.models.lpips import NETWORKS, find_lpips
+        from t2v.models.published_weights import missing_weights
 
         lpips = None if weights is None else find_lpips(weights, unpublished_weights, torch.device("cpu"))
         if weights is not None and lpips is None:
-            reporter.note(f"left out: LPIPS: {weights} lacks {' and '.join(missing_weights(weights, LPIPS_NETWORKS))}")
+            reporter.note(f"left out: LPIPS: {weights} lacks {' and '.join(missing_weights(weights, NETWORKS))}")
         elif lpips is None:
             reporter.note("left out: LPIPS, whose two files `t2v evaluate weights` names: give --weights FOLDER")
         result = evaluate_pairs(made, truth, PairedMetrics(skip_ends, lpips), seed, reporter.step)

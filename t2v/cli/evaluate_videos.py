@@ -144,7 +144,7 @@ def weights() -> None:
 
     Nothing is fetched. A file that is not the published one is refused, or with --unpublished-weights marked so.
     """
-    from t2v.evaluation.weights import PUBLISHED
+    from t2v.models.published_weights import PUBLISHED
 
     for network, known in PUBLISHED.items():
         print(f"{network}: {' or '.join(known.files)}")

@@ -18,8 +18,8 @@ from t2v.evaluation.intervals import Figure, mean_figure
 from t2v.evaluation.networks.i3d import I3D, MIN_FRAMES, to_i3d_input
 from t2v.evaluation.networks.inception import InceptionV3
 from t2v.evaluation.temporal_metrics import flicker, warping_error
-from t2v.evaluation.weights import TORCHSCRIPT, WeightsFile, find_weights
 from t2v.models.clip import ClipEmbedder
+from t2v.models.published_weights import TORCHSCRIPT, WeightsFile, find_weights
 
 Arrays = Mapping[str, NDArray[np.floating]]  # by name, the first axis is the videos
 I3D_NETWORKS = (TORCHSCRIPT, "i3d_pretrained_400")

@@ -12,14 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 from t2v.data.sources import Skipped, find_sources
+from t2v.data.transforms import to_model_range
 from t2v.data.video_io import VideoInfo, VideoPath, VideoReader
 from t2v.errors import InputError
 from t2v.evaluation.frame_metrics import Frames, flow_error, psnr, sharpness, ssim
 from t2v.evaluation.intervals import mean_figure
-from t2v.evaluation.networks.lpips import LPIPS, MIN_SIZE
 from t2v.evaluation.result import Protocol, Result
 from t2v.evaluation.temporal_metrics import warping_error
-from t2v.evaluation.weights import WeightsFile, find_weights
+from t2v.models.lpips import LPIPS, MIN_SIZE
+from t2v.models.published_weights import WeightsFile
 
 Picture = NDArray[np.uint8]  # (H, W, 3)
 _SSIM_SIZE = 11  # pixels of its window
@@ -32,7 +33,6 @@ _SETTINGS: Mapping[str, dict[str, Any]] = {
 }
 _LPIPS = "LPIPS (alex)"
 _TRUE_SHARPNESS = "sharpness of the truth"
-LPIPS_NETWORKS = ("alexnet", "lpips_alex")
 
 
 class _Means:
@@ -85,7 +85,9 @@ class PairedMetrics:
         found = {"PSNR": psnr(frame, true), "SSIM": ssim(frame, true)}
         found |= {"sharpness ratio": sharpness(frame), _TRUE_SHARPNESS: sharpness(true)}
         if self.lpips is not None:
-            found[_LPIPS] = float(self.lpips[2](torch.from_numpy(frame), torch.from_numpy(true)))
+            pictures = (to_model_range(torch.from_numpy(pixels)) for pixels in (frame, true))
+            with torch.inference_mode():
+                found[_LPIPS] = float(self.lpips[2](*pictures))
         return found
 
     @property
@@ -95,16 +97,6 @@ class PairedMetrics:
             return dict(_SETTINGS)
         trunk, linear, _ = self.lpips
         return {**_SETTINGS, _LPIPS: {"trunk": trunk.record, "linear": linear.record}}
-
-
-def find_lpips(
-    weights: Path, allow_unpublished: bool, device: torch.device
-) -> tuple[WeightsFile, WeightsFile, LPIPS] | None:
-    """LPIPS of the weights in the user's folder; None where one of its two files is missing."""
-    trunk, linear = (find_weights(weights, name, allow_unpublished) for name in LPIPS_NETWORKS)
-    if trunk is None or linear is None:
-        return None
-    return trunk, linear, LPIPS(trunk.tensors(device), linear.tensors(device))
 
 
 def evaluate_pairs(

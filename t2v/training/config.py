@@ -300,16 +300,25 @@ class InterpolationModelSection(Section):
 
 
 class ReconstructionConfig(Section):
-    """Loss of the autoencoder: L1 + mse + edge + kl. Pairs are (at the start, at the end)."""
+    """Loss of the autoencoder: L1 + mse + edge + kl, and on demand LPIPS and a discriminator of patches, as for latent
+    diffusion (arXiv 2112.10752). Pairs are (at the start, at the end)."""
 
     mse_weight: tuple[float, float] = (4.0, 0.0)
     mse_fraction: float = Field(default=0.3, gt=0, le=1)  # share of the training until the MSE weight ends
     edge_weight: tuple[float, float] = (0.5, 0.1)
+    edge_scales: int = Field(default=1, ge=1)  # each half as large as the one before
+    perceptual_weight: float = Field(default=1.0, gt=0)  # of LPIPS, where lpips_weights is set
+    lpips_weights: str | None = None  # folder with the weights that `t2v evaluate weights` names alexnet and lpips_alex
+    adversarial_weight: float = Field(default=0.0, ge=0)  # on top of the adaptive weight; 0.5 in the paper; 0: none
+    adversarial_start: float = Field(default=0.5, ge=0, lt=1)  # share of the training without the discriminator
+    discriminator_channels: int = Field(default=64, gt=0, multiple_of=8)
+    discriminator_layers: int = Field(default=3, ge=1)  # of stride 2
     kl_weight: float = Field(default=1e-4, ge=0)  # per latent dimension
     kl_target: float | None = Field(default=None, gt=0)  # nats per dimension that kl_weight is steered to
     kl_rate: float = Field(default=0.01, gt=0)  # of the steering, per step
     initial_logvar: float = -5.0  # bias of the log variance in a new model
-    decoder_only_fraction: float = Field(default=0.0, ge=0, lt=1)  # last share of the training: the encoder rests
+    # last share of the training: the encoder rests; 1: latents stay what they are, and what was trained on them fits
+    decoder_only_fraction: float = Field(default=0.0, ge=0, le=1)
 
 
 class WeightingConfig(Section):
@@ -411,6 +420,16 @@ class AutoencoderTrainConfig(TrainConfig):
     data: StillsConfig = Field(default_factory=StillsConfig)
     model: AutoencoderSection = AutoencoderSection()
     diffusion: ReconstructionConfig = ReconstructionConfig()
+
+    @model_validator(mode="after")
+    def _losses_go_with_the_rest(self) -> Self:
+        if self.compile and self.diffusion.adversarial_weight > 0:
+            raise ValueError(
+                "compile does not go with diffusion.adversarial_weight: its adaptive weight goes back twice"
+            )
+        if self.init_from is None and self.diffusion.decoder_only_fraction == 1:
+            raise ValueError("diffusion.decoder_only_fraction 1 trains the decoder of a model: name it with init_from")
+        return self
 
 
 class ImageTrainConfig(TrainConfig):

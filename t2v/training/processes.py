@@ -56,7 +56,9 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         torch.backends.cudnn.benchmark = True
         if config.mixed_precision != "no":
             torch.set_float32_matmul_precision("high")
-    resting = isinstance(config, AutoencoderTrainConfig) and config.diffusion.decoder_only_fraction > 0
+    resting = isinstance(config, AutoencoderTrainConfig) and (
+        config.diffusion.decoder_only_fraction > 0 or config.diffusion.adversarial_weight > 0
+    )
     launcher = os.environ.pop("ACCELERATE_USE_FSDP", None)
     try:
         return Accelerator(

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from t2v.data.manifest import ClipRow, write_manifest
+from t2v.data.transforms import to_model_range
 from t2v.data.video_io import write_video
 from t2v.errors import InputError
 from t2v.evaluation.frame_metrics import psnr, ssim
-from t2v.evaluation.networks.lpips import LPIPS
-from t2v.evaluation.pairs import PairedMetrics, evaluate_pairs, find_lpips
+from t2v.evaluation.pairs import PairedMetrics, evaluate_pairs
+from t2v.models.lpips import LPIPS, find_lpips
 from tests.evaluation.moving_texture import moving_texture, write_videos, write_weights
 from tests.evaluation.networks.tiny import alexnet_weights, lpips_weights
 from tests.peak_allocation import peak_allocation
@@ -39,7 +40,10 @@ def test_figures_are_means_over_videos_of_the_metrics(root):
         expected = np.mean([metric(*pair) for pair in zip(made, truths, strict=True)])
         assert result.figures[name].value == pytest.approx(expected)
     distance = LPIPS(alexnet_weights(), lpips_weights())
-    expected = [distance(*map(torch.from_numpy, pair)).mean().item() for pair in zip(made, truths, strict=True)]
+    expected = [
+        distance(*(to_model_range(torch.from_numpy(frames)) for frames in pair)).mean().item()
+        for pair in zip(made, truths, strict=True)
+    ]
     assert result.figures["LPIPS (alex)"].value == pytest.approx(np.mean(expected), rel=1e-5)
     assert result.figures["PSNR"].low < result.figures["PSNR"].value < result.figures["PSNR"].high
     protocol = result.protocol

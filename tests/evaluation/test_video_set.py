@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from t2v.errors import InputError
-from t2v.evaluation import weights as weights_module
 from t2v.evaluation.clip_set import ClipSet, MeasuredClip, Sampling
 from t2v.evaluation.families import FRAME_IS, FrechetVideo, Pictures, Pixels, find_families
 from t2v.evaluation.frechet import frechet_distance
 from t2v.evaluation.networks.i3d import I3D, to_i3d_input
 from t2v.evaluation.result import Result, compare
 from t2v.evaluation.video_set import Reference, evaluate_videos
-from t2v.evaluation.weights import PUBLISHED, TORCHSCRIPT, Published
+from t2v.models import published_weights
+from t2v.models.published_weights import PUBLISHED, TORCHSCRIPT, Published
 from tests.evaluation.moving_texture import moving_texture, write_videos, write_weights
 from tests.evaluation.networks.tiny import i3d_weights
 
@@ -119,7 +119,7 @@ def test_the_torchscript_family(root, tmp_path, monkeypatch):
     torch.jit.script(network).save(str(path))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     table = {**PUBLISHED, TORCHSCRIPT: Published((path.name,), digest, "here")}
-    monkeypatch.setattr(weights_module, "PUBLISHED", table)
+    monkeypatch.setattr(published_weights, "PUBLISHED", table)
     result = measured(root, "made", find_families(tmp_path, False, 9, CPU))
     with torch.no_grad():
         scores = [

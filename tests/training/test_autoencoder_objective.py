@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,6 @@ from t2v.data.transforms import to_model_range
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
 from t2v.training.config import TrainConfig
-from t2v.training.objectives.autoencoder import between, edge_loss
 from t2v.training.trainer import Trainer
 
 Configure = Callable[..., TrainConfig]
@@ -65,6 +65,49 @@ def test_autoencoder_trains_on_crops(configure: Configure) -> None:
     assert trainer.run() == "finished"
 
 
+ADVERSARIAL = ("diffusion.adversarial_weight=0.5", "diffusion.discriminator_channels=8", "diffusion.edge_scales=2")
+
+
+def test_autoencoder_is_judged_from_the_start_of_the_discriminator(configure: Configure) -> None:
+    figures: list[dict[str, float]] = []
+    trainer = Trainer(configure("autoencoder", *ADVERSARIAL), on_log=figures.append)
+    before = trainer.objective.network.discriminator.conv_out.weight.detach().clone()  # type: ignore[attr-defined]
+    assert trainer.run() == "finished"
+    logged = [("discriminator" in line) for line in figures if "l1" in line]
+    assert logged == [False, False, True, True]  # adversarial_start is 0.5
+    assert all(line["adaptive_weight"] > 0 for line in figures if "adaptive_weight" in line)
+    assert not torch.equal(trainer.objective.network.discriminator.conv_out.weight, before)  # type: ignore[attr-defined]
+    assert not list(Path(trainer.config.output_dir).rglob("vae/*discriminator*"))
+
+
+def test_autoencoder_with_a_discriminator_resumes_to_the_same_weights(configure: Configure, tmp_path: Path) -> None:
+    whole = Trainer(configure("autoencoder", *ADVERSARIAL))
+    whole.run()
+    shutil.rmtree(max((tmp_path / "run" / "checkpoints").glob("step-*")))
+    resumed = Trainer(configure("autoencoder", *ADVERSARIAL), resume="auto")
+    assert resumed.global_step == 2
+    resumed.run()
+    assert all(torch.equal(p, resumed.parameters[name]) for name, p in whole.parameters.items())
+
+
+def test_autoencoder_decoder_alone_keeps_the_latents(
+    configure: Configure, stills: Path, tiny_image_model: Path, tmp_path: Path
+) -> None:
+    options = (f"init_from={tiny_image_model}", "diffusion.decoder_only_fraction=1", *ADVERSARIAL)
+    trainer = Trainer(configure("autoencoder", *options))
+    parts = {name.split(".")[0] for name in trainer.parameters}
+    assert parts == {"decoder", "post_quant_conv", "discriminator"}
+    trainer.run()
+    before = AutoencoderKL.from_pretrained(tiny_image_model / "vae")
+    after = AutoencoderKL.from_pretrained(tmp_path / "run" / "model" / "vae")
+    images = to_model_range(read_stills(find_stills(stills), 32))
+    with torch.no_grad():
+        latents = before.encode(images).mean
+        assert torch.equal(after.encode(images).mean, latents)
+        assert not torch.equal(after.decode(latents), before.decode(latents))
+    assert after.config == before.config
+
+
 def test_autoencoder_starts_from_given_weights(configure: Configure, tiny_image_model: Path) -> None:
     trainer = Trainer(configure("autoencoder", f"init_from={tiny_image_model}"))
     expected = AutoencoderKL.from_pretrained(tiny_image_model / "vae").state_dict()
@@ -79,6 +122,8 @@ def test_autoencoder_starts_from_given_weights(configure: Configure, tiny_image_
         ("data.resolution=30", r"data\.resolution must be a multiple of 4"),
         ("data.crop_size=64", r"data\.crop_size"),
         ("data.num_validation=12", "num_validation"),
+        ("diffusion.edge_scales=6", r"edge_scales is 6, too many for 32 pixels"),
+        ("diffusion.lpips_weights=nowhere", "nowhere"),
     ],
 )
 def test_autoencoder_refuses_bad_data_settings(configure: Configure, override: str, message: str) -> None:
@@ -86,11 +131,16 @@ def test_autoencoder_refuses_bad_data_settings(configure: Configure, override: s
         Trainer(configure("autoencoder", override))
 
 
-def test_edge_loss_sees_gradients_alone() -> None:
-    assert edge_loss(torch.full((1, 3, 4, 4), 0.7)) == 0
-    ramp = torch.arange(4.0).expand(1, 3, 4, 4)
-    assert edge_loss(ramp) == 1
-
-
-def test_between_is_linear_and_clamped() -> None:
-    assert [between((4.0, 0.0), fraction) for fraction in (-1, 0, 0.25, 1, 2)] == [4, 4, 3, 0, 0]
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("diffusion.decoder_only_fraction=1",), "name it with init_from"),
+        (("diffusion.adversarial_weight=0.5", "compile=true"), "compile does not go with"),
+        (("diffusion.adversarial_weight=0.5", "diffusion.discriminator_layers=4"), "at least 48 pixels, got 32"),
+    ],
+)
+def test_autoencoder_refuses_losses_that_do_not_fit(
+    configure: Configure, overrides: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Trainer(configure("autoencoder", *overrides))

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,28 +15,52 @@ from t2v.data.transforms import crop, to_model_range, to_pixels
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from t2v.models.folder import find_model
+from t2v.nn.init import init_parameters
+from t2v.training.adversarial import (
+    PatchDiscriminator,
+    Verdicts,
+    adaptive_weight,
+    adversarial_loss,
+    discriminator_loss,
+    judge,
+)
 from t2v.training.config import AutoencoderTrainConfig, StillsConfig
 from t2v.training.objectives.base import Batch, Context
 from t2v.training.randomness import integers, normal, sample_keys
+from t2v.training.reconstruction_loss import ReconstructionLoss
 from t2v.training.sampler import Position
 from t2v.training.validation import picture_grid, save_picture
 
 _NUM_STATISTICS = 1024  # pictures that the latent normalisation is measured on
 
 
+class Copies(NamedTuple):
+    """Copies (N, 3, H, W) of pictures, mean and log variance (N, C, h, w) of their latents, and verdicts on them."""
+
+    pictures: Tensor
+    mean: Tensor
+    logvar: Tensor
+    verdicts: Verdicts | None
+
+
 class Reconstruction(nn.Module):
-    """Encode, draw latents, decode."""
+    """Encode, draw latents, decode, and have a discriminator judge the copies."""
 
-    def __init__(self, autoencoder: AutoencoderKL) -> None:
+    def __init__(self, autoencoder: AutoencoderKL, discriminator: PatchDiscriminator | None) -> None:
         super().__init__()
-        self.autoencoder = autoencoder
+        self.autoencoder, self.discriminator = autoencoder, discriminator
 
-    def forward(self, images: Tensor, noise: Tensor, train_encoder: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """(reconstruction, mean, log variance) of images (N, 3, H, W) with latent noise (N, C, h, w)."""
+    def forward(self, images: Tensor, noise: Tensor, train_encoder: bool = False, judged: bool = False) -> Copies:
+        """Copies of images (N, 3, H, W) in [-1, 1], with latent noise (N, C, h, w)."""
         with torch.set_grad_enabled(train_encoder and torch.is_grad_enabled()):
             posterior = self.autoencoder.encode(images)
             latents = posterior.mean + posterior.std * noise
-        return self.autoencoder.decode(latents, chunk_size=None), posterior.mean, posterior.logvar
+        copies = self.autoencoder.decode(latents, chunk_size=None)
+        verdicts = None
+        if judged:
+            assert self.discriminator is not None
+            verdicts = judge(self.discriminator, images, copies)
+        return Copies(copies, posterior.mean, posterior.logvar, verdicts)
 
 
 class StillBatches:
@@ -74,31 +99,20 @@ class StillBatches:
         return {"pixels": pixels, "epochs": epochs, "indices": indices}
 
 
-def edge_loss(difference: Tensor) -> Tensor:
-    """L1 between the gradients of two pictures, from their difference (N, 3, H, W): a scalar."""
-    horizontal = difference[..., 1:] - difference[..., :-1]
-    vertical = difference[..., 1:, :] - difference[..., :-1, :]
-    return horizontal.abs().mean() + vertical.abs().mean()
-
-
-def between(ends: tuple[float, float], fraction: float) -> float:
-    """Linear from ends[0] at 0 to ends[1] at 1, constant outside."""
-    fraction = min(1.0, max(0.0, fraction))
-    return ends[0] + (ends[1] - ends[0]) * fraction
-
-
 class AutoencoderObjective:
-    """L1 + MSE + edges + KL, with a controller that may hold the KL at a target."""
+    """What makes copies like their pictures, the KL with a controller that may hold it at a target, a discriminator."""
 
     def __init__(self, config: AutoencoderTrainConfig, context: Context) -> None:
         self.config, self.device, self.mean = config, context.device, context.mean
         self.autoencoder = self._build(config).to(context.device)
-        self.network = Reconstruction(self.autoencoder)
+        self.network = Reconstruction(self.autoencoder, self._build_discriminator(config))
         factor = self.autoencoder.downsample_factor
         for name, size in (("resolution", config.data.resolution), ("crop_size", config.data.crop_size)):
             if size is not None and (size % factor or size > config.data.resolution):
                 raise InputError(f"data.{name} must be a multiple of {factor} up to data.resolution, got {size}")
-        self.latent_size = (config.data.crop_size or config.data.resolution) // factor
+        size = config.data.crop_size or config.data.resolution
+        self.latent_size = size // factor
+        self.reconstruction_loss = ReconstructionLoss(config.diffusion, size, context.device)
         if config.data.path is None:
             raise InputError("data.path is not set: give the folder of pictures with --data")
         stills = find_stills(config.data.path)[: config.data.max_samples]
@@ -119,8 +133,31 @@ class AutoencoderObjective:
         nn.init.constant_(autoencoder.quant_conv.bias[model.latent_channels :], config.diffusion.initial_logvar)
         return autoencoder
 
+    def _build_discriminator(self, config: AutoencoderTrainConfig) -> PatchDiscriminator | None:
+        diffusion, size = config.diffusion, config.data.crop_size or config.data.resolution
+        if diffusion.adversarial_weight == 0:
+            return None
+        discriminator = PatchDiscriminator(diffusion.discriminator_channels, diffusion.discriminator_layers)
+        if size < discriminator.min_size:
+            raise InputError(
+                f"diffusion.discriminator_layers: {diffusion.discriminator_layers} need pictures of at least "
+                f"{discriminator.min_size} pixels, got {size}"
+            )
+        init_parameters(discriminator, torch.Generator().manual_seed(config.seed))
+        return discriminator.to(self.device)
+
+    @property
+    def _keeps_latents(self) -> bool:
+        return self.config.diffusion.decoder_only_fraction == 1
+
     def trainable(self) -> dict[str, nn.Parameter]:
-        return dict(self.autoencoder.named_parameters())
+        parameters = dict(self.autoencoder.named_parameters())
+        if self._keeps_latents:
+            parts = ("decoder.", "post_quant_conv.")
+            parameters = {name: parameter for name, parameter in parameters.items() if name.startswith(parts)}
+        if self.network.discriminator is not None:
+            parameters |= {f"discriminator.{name}": p for name, p in self.network.discriminator.named_parameters()}
+        return parameters
 
     def loss(self, network: nn.Module, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         weights = self.config.diffusion
@@ -129,19 +166,19 @@ class AutoencoderObjective:
         keys = sample_keys(self.config.seed, batch["epochs"], batch["indices"], "latents")
         noise = normal(keys, (channels, self.latent_size, self.latent_size))
         train_encoder = self._encoder_learns(progress)
-        reconstruction, mean, logvar = network(images, noise, train_encoder)
-        difference = reconstruction.float() - images
-        mean, logvar = mean.float(), logvar.float()
+        judged = weights.adversarial_weight > 0 and progress >= weights.adversarial_start
+        copies = network(images, noise, train_encoder, judged)
+        mean, logvar = copies.mean.float(), copies.logvar.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()  # nats per dimension
-        absolute, square = difference.abs().mean(), difference.square().mean()
-        loss = (
-            absolute
-            + between(weights.mse_weight, progress / weights.mse_fraction) * square
-            + between(weights.edge_weight, progress) * edge_loss(difference)
-        )
+        loss, figures = self.reconstruction_loss(copies.pictures.float(), images, progress)
+        figures |= {"kl": kl, "kl_weight": self.kl_weight}
+        if judged:
+            convincing, judging = adversarial_loss(copies.verdicts), discriminator_loss(copies.verdicts)
+            adaptive = adaptive_weight(loss, convincing, self.autoencoder.decoder.conv_out.weight)
+            loss = loss + weights.adversarial_weight * adaptive * convincing + judging
+            figures |= {"adversarial": convincing, "discriminator": judging, "adaptive_weight": adaptive}
         if train_encoder:
             loss = loss + self.kl_weight * kl
-        figures = {"l1": absolute, "mse": square, "kl": kl, "kl_weight": self.kl_weight}
         return loss, {name: value.detach() for name, value in figures.items()}
 
     def _encoder_learns(self, progress: float) -> bool:
@@ -167,7 +204,7 @@ class AutoencoderObjective:
             images = to_model_range(pixels.to(self.device))
             size = [side // self.autoencoder.downsample_factor for side in images.shape[-2:]]
             noise = images.new_zeros(len(images), self.autoencoder.config.latent_channels, *size)
-            reconstruction = network(images, noise, False)[0].float().clamp(-1, 1)
+            reconstruction = network(images, noise).pictures.float().clamp(-1, 1)
             squares.append((reconstruction - images).square().mean(dim=(1, 2, 3)))
             reconstructions.append(to_pixels(reconstruction))
         # the pixel range is 2 wide: peak power 4
@@ -191,8 +228,10 @@ class AutoencoderObjective:
         return stacked.mean(dim=(0, 2, 3)), stacked.std(dim=(0, 2, 3))
 
     def export(self, output_dir: Path) -> Path:
-        """Write model/vae, its latents normalised for each channel, so that its scaling factor is 1."""
+        """Write model/vae, its latents normalised for each channel, so that its scaling factor is 1; where the decoder
+        alone was trained, they stay as they were."""
         autoencoder = copy.deepcopy(self.autoencoder)
-        autoencoder.normalize_latents_(*self.latent_statistics(autoencoder))
+        if not self._keeps_latents:
+            autoencoder.normalize_latents_(*self.latent_statistics(autoencoder))
         autoencoder.save_pretrained(output_dir / "model" / "vae", dtype=getattr(torch, self.config.export_dtype))
         return output_dir / "model"

@@ -1,7 +1,5 @@
 """The networks against their definitions written another way, and against the packages that have them."""
 
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,15 +8,11 @@ from torch import nn
 from t2v.errors import InputError
 from t2v.evaluation.networks.i3d import I3D, to_i3d_input
 from t2v.evaluation.networks.inception import InceptionV3, resize_as_tensorflow
-from t2v.evaluation.networks.lpips import LPIPS
-from t2v.evaluation.weights import Weights
-from t2v.models.pickle_file import load_pickle
+from t2v.models.published_weights import Weights
 from tests.evaluation.networks.tiny import (
     WIDTH,
-    alexnet_weights,
     i3d_weights,
     inception_weights,
-    lpips_weights,
 )
 
 
@@ -101,37 +95,6 @@ def test_resizing_as_tensorflow():
     """Corner on corner: the first pixel stays, doubling puts halves between, the last is repeated."""
     row = torch.tensor([[[[0.0, 10.0, 30.0]]]])
     assert resize_as_tensorflow(row, 6)[0, 0, 0].tolist() == [0, 5, 10, 20, 30, 30]
-
-
-def _alexnet_features(weights):
-    layers = nn.Sequential(
-        nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(),
-        nn.MaxPool2d(3, 2), nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(), nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(),
-    )  # fmt: skip
-    layers.load_state_dict({name.removeprefix("features."): tensor for name, tensor in weights.items()})
-    return layers
-
-
-def test_lpips_equals_torchmetrics(monkeypatch):
-    """With its published linear layers and a trunk of random weights."""
-    peer_module = pytest.importorskip("torchmetrics.functional.image.lpips")
-    trunk = alexnet_weights()
-    monkeypatch.setattr(peer_module, "_get_tv_model_features", lambda *_: _alexnet_features(trunk))
-    peer = peer_module._LPIPS(net="alex", pretrained=True, use_dropout=True, eval_mode=True)
-    linear = load_pickle(Path(peer_module.__file__).parent / "lpips_models" / "alex.pth")
-    own, other = frames(3, 64, 48, 3), frames(3, 64, 48, 3, seed=1)
-    with torch.no_grad():
-        scaled = (x.permute(0, 3, 1, 2).float() / 127.5 - 1 for x in (own, other))
-        expected = peer(*scaled).flatten()
-    assert torch.allclose(LPIPS(trunk, linear)(own, other), expected, rtol=1e-5)
-
-
-def test_lpips_is_zero_for_equals_and_grows_with_noise():
-    distance, truth = LPIPS(alexnet_weights(), lpips_weights()), frames(2, 40, 40, 3)
-    noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(2))
-    values = [distance((truth + amount * noise).clamp(0, 255).byte(), truth).mean() for amount in (0, 10, 30, 90)]
-    assert values[0] == 0 and values == sorted(values) and values[1] > 0
 
 
 def test_weights_of_another_network_are_told_by_the_first_missing_name(tmp_path):

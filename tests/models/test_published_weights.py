@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from t2v.errors import InputError
-from t2v.evaluation import weights
-from t2v.evaluation.weights import PUBLISHED, Published, find_weights
+from t2v.models import published_weights
 from t2v.models.base import save_state_dict
+from t2v.models.published_weights import PUBLISHED, Published, find_weights
 from tests.evaluation.networks.tiny import inception_weights
 
 CPU = torch.device("cpu")
@@ -19,7 +19,7 @@ def publish(monkeypatch, network, path):
     known = PUBLISHED[network]
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     table = {**PUBLISHED, network: Published(known.files, digest, known.source)}
-    monkeypatch.setattr(weights, "PUBLISHED", table)
+    monkeypatch.setattr(published_weights, "PUBLISHED", table)
 
 
 def test_the_published_pickle_is_read_for_its_tensors(tmp_path, monkeypatch):
@@ -55,7 +55,7 @@ def test_other_safetensors_are_taken_when_asked_for(tmp_path):
 
 def test_missing_files_and_folders(tmp_path):
     assert all(find_weights(tmp_path, network) is None for network in PUBLISHED)
-    with pytest.raises(InputError, match="--weights: no folder"):
+    with pytest.raises(InputError, match=r"^weights: no folder"):
         find_weights(tmp_path / "none", "clip")
 
 
