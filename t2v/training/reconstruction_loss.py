@@ -12,6 +12,12 @@ from t2v.models.published_weights import missing_weights
 from t2v.training.config import ReconstructionConfig
 
 
+def sharpness_ratio(copies: Tensor, pictures: Tensor) -> Tensor:
+    """L1 of the gradients of copies over that of pictures, both (N, 3, H, W): (N,), below 1 for blurred copies."""
+    ours, theirs = (torch.stack([_gradients(picture) for picture in batch]) for batch in (copies, pictures))
+    return ours / theirs
+
+
 def edge_loss(difference: Tensor, num_scales: int = 1) -> Tensor:
     """L1 between the gradients of two pictures, from their difference (N, 3, H, W), mean of the scales: a scalar.
 

@@ -126,8 +126,12 @@ def test_accelerate_reads_the_launch_files(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_accelerate_launches_two_processes_on_a_cpu(configure: Callable[..., TrainConfig], tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text(dump_config(configure("autoencoder", "max_steps=2", "data.num_validation=2")))
+@pytest.mark.parametrize("adversarial_weight", [0.0, 0.5])
+def test_accelerate_launches_two_processes_on_a_cpu(
+    adversarial_weight: float, configure: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    losses = (f"diffusion.adversarial_weight={adversarial_weight}", "diffusion.discriminator_channels=8")
+    (tmp_path / "c.yaml").write_text(dump_config(configure("autoencoder", "data.num_validation=2", *losses)))
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "configs/accelerate/cpu.yaml", "-m"]
     command += ["t2v", "train", "autoencoder", "--config", str(tmp_path / "c.yaml")]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

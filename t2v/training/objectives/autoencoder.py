@@ -27,7 +27,7 @@ from t2v.training.adversarial import (
 from t2v.training.config import AutoencoderTrainConfig, StillsConfig
 from t2v.training.objectives.base import Batch, Context
 from t2v.training.randomness import integers, normal, sample_keys
-from t2v.training.reconstruction_loss import ReconstructionLoss
+from t2v.training.reconstruction_loss import ReconstructionLoss, sharpness_ratio
 from t2v.training.sampler import Position
 from t2v.training.validation import picture_grid, save_picture
 
@@ -198,14 +198,15 @@ class AutoencoderObjective:
         self.kl_weight = state["kl_weight"].to(self.device)
 
     def validate(self, network: nn.Module, folder: Path, global_step: int) -> dict[str, float]:
-        """PSNR and squared error of held-back pictures from mean latents, and a grid of originals above copies."""
-        reconstructions, squares = [], []
+        """PSNR, squared error and sharpness ratio of held-back pictures from mean latents; originals above copies."""
+        reconstructions, squares, ratios = [], [], []
         for pixels in self.validation_pixels.split(self.config.batch_size):
             images = to_model_range(pixels.to(self.device))
             size = [side // self.autoencoder.downsample_factor for side in images.shape[-2:]]
             noise = images.new_zeros(len(images), self.autoencoder.config.latent_channels, *size)
             reconstruction = network(images, noise).pictures.float().clamp(-1, 1)
             squares.append((reconstruction - images).square().mean(dim=(1, 2, 3)))
+            ratios.append(sharpness_ratio(reconstruction, images))
             reconstructions.append(to_pixels(reconstruction))
         # the pixel range is 2 wide: peak power 4
         errors = torch.cat(squares)
@@ -213,7 +214,8 @@ class AutoencoderObjective:
         originals, copies = self.validation_pixels.numpy(), np.concatenate(reconstructions)
         rows = [rows[i : i + 8] for i in range(0, min(16, len(originals)), 8) for rows in (originals, copies)]
         save_picture(folder / f"reconstruction-{global_step:08d}.png", picture_grid(np.concatenate(rows), len(rows[0])))
-        return {"psnr": round(psnr, 3), "validation_loss": float(errors.mean())}
+        sharpness = round(float(torch.cat(ratios).mean()), 3)
+        return {"psnr": round(psnr, 3), "sharpness_ratio": sharpness, "validation_loss": float(errors.mean())}
 
     def latent_statistics(self, autoencoder: AutoencoderKL) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of sampled latents for each channel, over the first training pictures."""
