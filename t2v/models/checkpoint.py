@@ -9,6 +9,7 @@ import torch
 from transformers import CLIPTokenizerFast
 
 from t2v.errors import InputError
+from t2v.models.autoencoder_classes import AUTOENCODERS
 from t2v.models.base import DIFFUSERS_STEM, load_config, load_json, load_state_dict, save_json, save_model
 from t2v.models.text_encoder import save_tokenizer
 from t2v.models.unet_config import VIDEO_UNET
@@ -17,7 +18,7 @@ STEMS = {"text_encoder": "model", "unet": DIFFUSERS_STEM, "vae": DIFFUSERS_STEM}
 CLASSES: dict[str, tuple[str, ...]] = {
     "text_encoder": ("CLIPTextModel",),
     "unet": ("UNet2DConditionModel", VIDEO_UNET),
-    "vae": ("AutoencoderKL",),
+    "vae": tuple(AUTOENCODERS),
 }
 
 
@@ -35,6 +36,11 @@ class Checkpoint:
 
     parts: dict[str, Part]  # text_encoder, unet, vae
     scheduler: dict[str, Any]  # scheduler_config.json
+
+    def index(self) -> dict[str, Any]:
+        """The content of `model_index.json`."""
+        vae, unet = (self.parts[part].config.get("_class_name", CLASSES[part][0]) for part in ("vae", "unet"))
+        return model_index(self.scheduler, vae, unet)
 
 
 def read_folder(folder: str | Path, read: Callable[[Path, str], dict[str, torch.Tensor]] | None = None) -> Checkpoint:
@@ -57,8 +63,7 @@ def write_folder(checkpoint: Checkpoint, folder: str | Path, tokenizer: CLIPToke
     save_tokenizer(tokenizer, folder / "tokenizer")
     (folder / "scheduler").mkdir(exist_ok=True)
     save_json(folder / "scheduler" / "scheduler_config.json", checkpoint.scheduler)
-    unet_class = checkpoint.parts["unet"].config.get("_class_name", "UNet2DConditionModel")
-    save_json(folder / "model_index.json", model_index(checkpoint.scheduler, unet_class))
+    save_json(folder / "model_index.json", checkpoint.index())
 
 
 def check_index(folder: Path) -> None:
@@ -75,10 +80,13 @@ def check_index(folder: Path) -> None:
                 f"{folder / 'model_index.json'}: {part} is {found}, supported is {' or '.join(supported)} (Stable "
                 "Diffusion 1 or 2, ModelScope)"
             )
-    named = _class_in(index, "unet")
-    written = load_config(folder / "unet").get("_class_name", named)
-    if written != named:
-        raise InputError(f"{folder}: unet is {named} in model_index.json, {written} in its config.json: restore them")
+    for part in ("unet", "vae"):
+        named = _class_in(index, part)
+        written = load_config(folder / part).get("_class_name", named)
+        if written != named:
+            raise InputError(
+                f"{folder}: {part} is {named} in model_index.json, {written} in its config.json: restore them"
+            )
 
 
 def _class_in(index: dict[str, Any], part: str) -> Any:
@@ -87,14 +95,16 @@ def _class_in(index: dict[str, Any], part: str) -> Any:
     return entry[-1] if isinstance(entry, list) and entry else entry
 
 
-def model_index(scheduler_config: dict[str, Any], unet_class: str = "UNet2DConditionModel") -> dict[str, Any]:
+def model_index(
+    scheduler_config: dict[str, Any], vae_class: str, unet_class: str = "UNet2DConditionModel"
+) -> dict[str, Any]:
     """The content of `model_index.json`: which classes of which library other tools open the parts with."""
     parts = {
         "scheduler": ["diffusers", scheduler_config.get("_class_name", "DDIMScheduler")],
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", unet_class],
-        "vae": ["diffusers", "AutoencoderKL"],
+        "vae": ["diffusers", vae_class],
     }
     if unet_class == VIDEO_UNET:
         return {"_class_name": "TextToVideoSDPipeline", **parts}

@@ -11,7 +11,8 @@ from transformers import CLIPTokenizerFast
 
 from t2v.errors import InputError
 from t2v.models.animatediff_files import is_animatediff, write_adapter, write_original
-from t2v.models.autoencoder import AutoencoderConfig, AutoencoderKL, rename_old_keys
+from t2v.models.autoencoder_base import rename_old_keys
+from t2v.models.autoencoder_classes import autoencoder_class
 from t2v.models.base import PICKLE_SUFFIXES, check_state_dict, load_header, load_state_dict, save_state_dict
 from t2v.models.checkpoint import Checkpoint, read_folder, write_folder
 from t2v.models.detection import detect
@@ -93,12 +94,12 @@ def _check(checkpoint: Checkpoint, source: Path) -> None:
         return  # its layers are checked where it is loaded
     with torch.device("meta"):
         image = VideoUNet(VideoUNetConfig.from_dict(unet.config))
-        autoencoder = AutoencoderKL(AutoencoderConfig.from_dict(vae.config))
+        autoencoder = autoencoder_class(vae.config).from_config(vae.config)
     check_state_dict(image, unet.weights, f"{source}: unet")
     check_state_dict(autoencoder, rename_old_keys(vae.weights), f"{source}: vae")
     words, _ = fitting_text_weights(text.config, text.weights, f"{source}: text_encoder")
     width, context = words.config.hidden_size, image.config.cross_attention_dim
-    if width != context or autoencoder.config.latent_channels != image.config.in_channels:
+    if width != context or autoencoder.latent_channels != image.config.in_channels:
         raise InputError(f"{source}: unet, vae and text_encoder are of different models: use parts of one")
 
 

@@ -9,7 +9,7 @@ from transformers import CLIPTokenizerFast
 from t2v.models.animatediff import fitting_weights
 from t2v.models.animatediff_files import read_animatediff, read_facts, save_adapter
 from t2v.models.base import save_json
-from t2v.models.checkpoint import Checkpoint, model_index, write_folder
+from t2v.models.checkpoint import Checkpoint, write_folder
 from t2v.models.lora import LORA_FILE
 from t2v.models.motion import MotionSource
 from t2v.models.motion_module import AnimateDiffConfig
@@ -30,12 +30,12 @@ def write_animatediff_folder(
     config = motion.config
     assert isinstance(config, AnimateDiffConfig), "other motion has no place there"
     fitting_weights(VideoUNetConfig.from_dict(checkpoint.parts["unet"].config), config, motion.path)
-    scheduler = motion.scheduler(checkpoint.scheduler)
-    write_folder(replace(checkpoint, scheduler=scheduler), folder, tokenizer)
+    checkpoint = replace(checkpoint, scheduler=motion.scheduler(checkpoint.scheduler))
+    write_folder(checkpoint, folder, tokenizer)
     save_adapter(folder / ADAPTER, config, read_animatediff(motion.path), read_facts(motion.path))
     if motion.lora is not None:
         shutil.copyfile(motion.lora, folder / ADAPTER / LORA_FILE)
-    index = {name: value for name, value in model_index(scheduler).items() if "safety_checker" not in name}
+    index = {name: value for name, value in checkpoint.index().items() if "safety_checker" not in name}
     index |= {"_class_name": "AnimateDiffPipeline", ADAPTER: ["diffusers", "MotionAdapter"]}
     save_json(folder / "model_index.json", index)
 

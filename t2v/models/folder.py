@@ -16,7 +16,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import CLIPTokenizerFast
 
 from t2v.errors import InputError
-from t2v.models.autoencoder import AutoencoderKL
+from t2v.models.autoencoder_base import Autoencoder
+from t2v.models.autoencoder_classes import autoencoder_class
 from t2v.models.base import DIFFUSERS_STEM, PICKLE_REFUSED, PICKLE_SUFFIXES, save_json, weight_files
 from t2v.models.checkpoint import STEMS, model_index, read_folder
 from t2v.models.distilled import Distilled, find_distilled
@@ -44,7 +45,7 @@ class Components:
     name: str  # `mini`, a hub id, or the absolute path of a folder or single file: loads the same model again
     path: Path  # the folder or file on this machine
     unet: VideoUNet  # unet.motion is None when there are no temporal weights
-    autoencoder: AutoencoderKL
+    autoencoder: Autoencoder
     text_encoder: TextEncoder
     scheduler: dict[str, Any]  # scheduler_config.json
     motion_path: str | None = None  # absolute path of the motion that was asked for; None: the folder's own, if any
@@ -232,7 +233,7 @@ def load_components(
     part = checkpoint.parts.pop("text_encoder")  # one network's file at a time
     text_encoder = TextEncoder.from_parts(part.config, part.weights, words, labels["text_encoder"], read_as)
     part = checkpoint.parts.pop("vae")
-    autoencoder = AutoencoderKL.from_parts(part.config, part.weights, labels["vae"], dtype)
+    autoencoder = autoencoder_class(part.config).from_parts(part.config, part.weights, labels["vae"], dtype)
     part = checkpoint.parts.pop("unet")
     load_unet = load_modelscope if is_modelscope(part.config) else VideoUNet.from_parts
     unet = load_unet(part.config, part.weights, labels["unet"], read_as)
@@ -304,9 +305,9 @@ def _load_vocabulary(path: Path) -> frozenset[str] | None:
     return frozenset(words)
 
 
-def _check_fit(folder: Path, unet: VideoUNet, autoencoder: AutoencoderKL, text_encoder: TextEncoder) -> None:
+def _check_fit(folder: Path, unet: VideoUNet, autoencoder: Autoencoder, text_encoder: TextEncoder) -> None:
     """Raise InputError for networks of different models in one folder."""
-    latent, inner = autoencoder.config.latent_channels, unet.config.in_channels
+    latent, inner = autoencoder.latent_channels, unet.config.in_channels
     if latent != inner:
         raise InputError(f"{folder}: unet/ takes {inner} latent channels, vae/ makes {latent}: use parts of one model")
     width, context = text_encoder.hidden_size, unet.config.cross_attention_dim
@@ -319,13 +320,15 @@ def _check_fit(folder: Path, unet: VideoUNet, autoencoder: AutoencoderKL, text_e
 def save_model_folder(
     folder: str | Path,
     unet: VideoUNet,
-    autoencoder: AutoencoderKL,
+    autoencoder: Autoencoder,
     text_encoder: TextEncoder,
     scheduler_config: Mapping[str, Any],
     dtype: torch.dtype | None = None,
     vocabulary: Iterable[str] | None = None,
 ) -> None:
     """Write a plain Stable Diffusion folder, which diffusers' StableDiffusionPipeline opens, and `motion/` beside.
+
+    The pipeline of diffusers opens a VQModel too, but makes latents only: it cannot call that class to decode them.
 
     Args:
         scheduler_config: `NoiseSchedule.to_config()`; also kept in `motion/config.json` as `scheduler`.
@@ -342,4 +345,4 @@ def save_model_folder(
     save_json(folder / "scheduler" / "scheduler_config.json", scheduler_config)
     if vocabulary is not None:
         save_json(folder / "vocabulary.json", sorted(set(vocabulary)))
-    save_json(folder / "model_index.json", model_index(dict(scheduler_config)))
+    save_json(folder / "model_index.json", model_index(dict(scheduler_config), autoencoder.config.class_name))

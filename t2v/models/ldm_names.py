@@ -9,7 +9,7 @@ from itertools import accumulate
 
 import torch
 
-from t2v.models.autoencoder import AutoencoderConfig
+from t2v.models.autoencoder_base import AutoencoderBaseConfig
 from t2v.models.unet_config import VideoUNetConfig
 
 Modules = dict[str, str]  # public name to LDM name
@@ -74,7 +74,7 @@ def _resnet(public: str, ldm: str) -> Modules:
     return {f"{public}.{own}": f"{ldm}.{theirs}" for own, theirs in inner.items()}
 
 
-def autoencoder_modules(config: AutoencoderConfig) -> Modules:
+def autoencoder_modules(config: AutoencoderBaseConfig) -> Modules:
     """The autoencoder; LDM numbers the decoder's levels from the outermost."""
     modules = {}
     for half in ("encoder", "decoder"):

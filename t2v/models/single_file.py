@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from t2v.errors import InputError
-from t2v.models.autoencoder import AutoencoderConfig, rename_old_keys
+from t2v.models.autoencoder_base import rename_old_keys
+from t2v.models.autoencoder_classes import read_autoencoder_config
 from t2v.models.base import Header, load_header, load_state_dict, save_state_dict
 from t2v.models.checkpoint import Checkpoint, Part
 from t2v.models.detection import refuse_other_kinds
@@ -150,7 +151,7 @@ def from_ldm(weights: Mapping[str, torch.Tensor], metadata: Mapping[str, str], p
     configs = read_configs({name: tuple(tensor.shape) for name, tensor in weights.items()}, metadata, path)
     parts = split(weights)
     unet = rename(parts["unet"], inverse(unet_modules(VideoUNetConfig.from_dict(configs["unet"]))))
-    vae = rename(parts["vae"], inverse(autoencoder_modules(AutoencoderConfig.from_dict(configs["vae"]))))
+    vae = rename(parts["vae"], inverse(autoencoder_modules(read_autoencoder_config(configs["vae"]))))
     text = _with_prefix(parts["clip"]) if parts["clip"] else _from_open_clip(parts["open_clip"], configs)
     weights_of = {"text_encoder": text, "unet": unet, "vae": rename_old_keys(vae)}
     built = {name: Part(configs[name], tensors) for name, tensors in weights_of.items()}
@@ -218,7 +219,7 @@ def to_ldm(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     unet, vae, text = (checkpoint.parts[name] for name in ("unet", "vae", "text_encoder"))
     config = VideoUNetConfig.from_dict(unet.config)
     tensors = {UNET + name: tensor for name, tensor in rename(unet.weights, unet_modules(config)).items()}
-    modules = autoencoder_modules(AutoencoderConfig.from_dict(vae.config))
+    modules = autoencoder_modules(read_autoencoder_config(vae.config))
     for name, tensor in rename(rename_old_keys(vae.weights), modules).items():
         kernel = VAE_ATTENTION.fullmatch(name) and tensor.ndim == 2
         tensors[VAE + name] = tensor[:, :, None, None] if kernel else tensor

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from t2v.diffusion.schedule import NoiseSchedule
-from t2v.models.autoencoder import AutoencoderConfig
+from t2v.models.autoencoder_base import AutoencoderBaseConfig
+from t2v.models.autoencoder_classes import read_autoencoder_config
 from t2v.models.base import Header, load_config, load_header, load_json, weight_files
 from t2v.models.checkpoint import STEMS, check_index
 from t2v.models.distilled import LCM, Distilled, find_distilled
@@ -112,7 +113,7 @@ def inspect_model(
         unet, trained = read_modelscope_config(configs["unet"])
     else:
         unet = VideoUNetConfig.from_dict(configs["unet"])
-    autoencoder = AutoencoderConfig.from_dict(configs["vae"])
+    autoencoder = read_autoencoder_config(configs["vae"])
     compared = None if source is None else source.trained_scheduler
     defaults = default_settings(path, unet, trained, autoencoder, find_distilled([motion or ""]))
     settings = dataclasses.replace(defaults, **(options or {}))
@@ -158,7 +159,7 @@ def default_settings(
     path: Path,
     unet: VideoUNetConfig,
     motion: MotionConfig | None,
-    autoencoder: AutoencoderConfig,
+    autoencoder: AutoencoderBaseConfig,
     distilled: Distilled | None = None,
 ) -> GenerationSettings:
     """What a model makes unless told otherwise: as it was trained, over that its generation_config.json, over that what

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from t2v.errors import InputError
-from t2v.models.autoencoder import AutoencoderConfig
+from t2v.models.autoencoder_base import AutoencoderBaseConfig
 from t2v.models.unet import VideoUNetConfig
 from t2v.pipelines.settings import GenerationSettings
 
@@ -46,7 +46,7 @@ class Footprint:
     """What of a model decides how much memory a video takes."""
 
     unet: VideoUNetConfig
-    autoencoder: AutoencoderConfig
+    autoencoder: AutoencoderBaseConfig
     num_parameters: Mapping[str, int]  # of text_encoder, unet (with its motion) and vae
     bytes_per_value: int
 

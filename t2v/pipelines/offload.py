@@ -8,8 +8,9 @@ from torch import nn
 
 from t2v.errors import InputError
 from t2v.models import autoencoder_blocks
-from t2v.models.autoencoder import AutoencoderKL
+from t2v.models.autoencoder_base import Autoencoder
 from t2v.models.motion_module import MotionModule
+from t2v.models.vq_model import VectorQuantizer
 from t2v.nn import resnet
 from t2v.nn.spatial_attention import SpatialTransformer
 from t2v.nn.temporal_attention import TemporalAttention
@@ -29,6 +30,7 @@ _OWN_BLOCKS = (
     MotionModule,
     autoencoder_blocks.ResnetBlock,
     autoencoder_blocks.AttentionBlock,
+    VectorQuantizer,
 )
 BLOCKS = [*(kind.__name__ for kind in _OWN_BLOCKS), "CLIPEncoderLayer"]  # come and go as one; other layers each alone
 
@@ -100,6 +102,6 @@ class Placement:
     def _place_blocks(self, network: nn.Module) -> None:
         from accelerate import cpu_offload
 
-        if isinstance(network, AutoencoderKL) and network.config.force_upcast and network.dtype == torch.float16:
+        if isinstance(network, Autoencoder) and network.config.force_upcast and network.dtype == torch.float16:
             network.float()  # it would compute on copies of its weights, made before they are there
         cpu_offload(network, self.device, preload_module_classes=BLOCKS)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from t2v.data.transforms import to_model_range
 from t2v.errors import InputError
-from t2v.models.autoencoder import AutoencoderKL
+from t2v.models.autoencoder_base import Autoencoder
 from t2v.models.base import weight_files
 
 
@@ -49,7 +49,7 @@ def cache_key(base: Path, contents: Iterable[str], settings: dict[str, Any]) -> 
 
 @torch.no_grad()
 def encode(
-    autoencoder: AutoencoderKL, pixels: Tensor, device: torch.device, precision: torch.dtype | None
+    autoencoder: Autoencoder, pixels: Tensor, device: torch.device, precision: torch.dtype | None
 ) -> LatentMoments:
     """Latents of uint8 pictures (N, H, W, 3): fp32, on the device.
 
@@ -64,7 +64,7 @@ def encode(
 
 
 def encode_pictures(
-    autoencoder: AutoencoderKL,
+    autoencoder: Autoencoder,
     batches: Iterable[np.ndarray],
     device: torch.device,
     precision: torch.dtype | None,

@@ -91,7 +91,7 @@ def write_model(size: str, folder: Path) -> None:
         make().half().save_pretrained(folder / part)
     scheduler.save_pretrained(folder / "scheduler")
     save_tokenizer(tokenizer, folder / "tokenizer")
-    save_json(folder / "model_index.json", model_index(dict(scheduler.config)))
+    save_json(folder / "model_index.json", model_index(dict(scheduler.config), "AutoencoderKL"))
 
 
 def options(arguments: argparse.Namespace) -> dict[str, Any]:

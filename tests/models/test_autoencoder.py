@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from t2v.errors import InputError
-from t2v.models.autoencoder import AutoencoderConfig, AutoencoderKL, DiagonalGaussian, rename_old_keys
+from t2v.models.autoencoder import AutoencoderConfig, AutoencoderKL
+from t2v.models.autoencoder_base import DiagonalGaussian, rename_old_keys
 from t2v.models.autoencoder_blocks import GroupNorm
 from t2v.models.base import load_config, load_state_dict, save_model
 

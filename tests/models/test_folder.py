@@ -10,11 +10,14 @@ import torch
 from t2v.errors import InputError
 from t2v.models import folder as folder_module
 from t2v.models.autoencoder import AutoencoderConfig, AutoencoderKL
+from t2v.models.base import load_json
+from t2v.models.conversion import convert
 from t2v.models.folder import find_model, load_components, save_model_folder
 from t2v.models.inflate import inflate, save_motion
 from t2v.models.text_encoder import new_text_encoder, train_tokenizer
 from t2v.models.unet import VideoUNet
 from t2v.models.unet_config import MotionConfig, VideoUNetConfig
+from t2v.models.vq_model import VQConfig, VQModel
 from tests.peak_allocation import peak_allocation
 
 SCHEDULER = {
@@ -204,6 +207,26 @@ def test_load_components_refuses_other_families(model, change, message):
     index = json.loads((model / "model_index.json").read_text())
     (model / "model_index.json").write_text(json.dumps({**index, **change}))
     with pytest.raises(InputError, match=message):
+        load_components(str(model))
+
+
+def test_a_codebook_comes_back_from_a_folder_and_from_a_single_file(tmp_path):
+    unet, _, text_encoder = make_parts(False)
+    config = VQConfig(block_out_channels=(8, 16), norm_num_groups=4, vq_embed_dim=4, num_vq_embeddings=9)
+    quantised = VQModel(config).eval()
+    save_model_folder(tmp_path / "model", unet, quantised, text_encoder, SCHEDULER)
+    convert(tmp_path / "model", tmp_path / "model.safetensors")
+    convert(tmp_path / "model.safetensors", tmp_path / "again", tokenizer=str(tmp_path / "model"))
+    for name in ("model", "again"):
+        autoencoder = load_components(str(tmp_path / name)).autoencoder
+        assert isinstance(autoencoder, VQModel) and autoencoder.config == config
+        assert_same_weights(autoencoder, quantised)
+        assert load_json(tmp_path / name / "model_index.json")["vae"] == ["diffusers", "VQModel"]
+
+
+def test_load_components_refuses_an_autoencoder_of_another_class_than_the_index_says(model):
+    VQModel(VQConfig(block_out_channels=(8, 16), norm_num_groups=4)).save_pretrained(model / "vae")
+    with pytest.raises(InputError, match=r"vae is AutoencoderKL in model_index\.json, VQModel in its config\.json"):
         load_components(str(model))
 
 

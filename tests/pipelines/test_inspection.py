@@ -5,7 +5,9 @@ import pytest
 
 import t2v
 from t2v.errors import InputError
+from t2v.models.base import load_json, save_json
 from t2v.models.inflate import is_temporal
+from t2v.models.vq_model import VQConfig, VQModel
 from t2v.pipelines.inspection import inspect_model
 
 
@@ -79,3 +81,15 @@ def test_inspect_model_refuses_a_broken_file(tiny_model, tmp_path, content):
 def test_inspect_model_refuses_sizes_between_latents(tiny_model):
     with pytest.raises(InputError, match="width 30 is not a multiple of 4"):
         inspect_model(str(tiny_model), options={"width": 30})
+
+
+def test_inspect_model_reads_a_codebook(tiny_model, tmp_path):
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    autoencoder = VQModel(VQConfig(block_out_channels=(8, 8, 8), norm_num_groups=4, vq_embed_dim=4))
+    autoencoder.save_pretrained(model / "vae")
+    index = load_json(model / "model_index.json")
+    save_json(model / "model_index.json", index | {"vae": ["diffusers", "VQModel"]})
+    counts = {part.name: part.num_parameters for part in inspect_model(str(model)).parts}
+    assert counts["vae"] == sum(parameter.numel() for parameter in autoencoder.parameters())
+    video = t2v.load(str(model), device="cpu", dtype="fp32")("a robot dancing", num_inference_steps=1)
+    assert video.frames.shape == (4, 32, 32, 3)

@@ -9,8 +9,10 @@ import torch
 import t2v
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
+from t2v.models.autoencoder_classes import load_autoencoder
 from t2v.models.folder import load_components
 from t2v.models.interpolation import save_interpolation, widen
+from t2v.models.vq_model import VQConfig, VQModel
 from t2v.pipelines.interpolation.diffusion import DiffusionFill, FillSettings
 from t2v.pipelines.offload import LEVELS, Placement
 from t2v.pipelines.text_to_video import TextToVideoPipeline
@@ -162,6 +164,18 @@ def test_gpu_holds_less(tiny_model, level):
         del pipe
     assert np.array_equal(*frames)
     assert peaks[1] < peaks[0]
+
+
+@pytest.mark.parametrize("level", OFFLOADED)
+def test_codebook_comes_and_goes(tmp_path, level):
+    VQModel(VQConfig(block_out_channels=(8, 8, 8), norm_num_groups=4)).save_pretrained(tmp_path)
+    placed, plain = load_autoencoder(tmp_path).requires_grad_(False), load_autoencoder(tmp_path).requires_grad_(False)
+    placement = Placement(torch.device("cpu"), level)
+    placement.place(placed)
+    assert not is_there(placed)
+    placement.bring(placed)
+    z = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(placed.decode(z), plain.decode(z))
 
 
 def test_encoder_is_brought_too(tiny_model):

@@ -13,7 +13,7 @@ from t2v.data.clips import Clip, Decoding
 from t2v.data.holding_back import hold_back_clips
 from t2v.data.search import find_clips
 from t2v.errors import InputError
-from t2v.models.autoencoder import AutoencoderKL
+from t2v.models.autoencoder_base import Autoencoder
 from t2v.models.base import load_json
 from t2v.training.clip_cache import ClipCache
 from t2v.training.config import ClipsConfig
@@ -36,7 +36,7 @@ class ClipLatents:
     def __init__(
         self,
         base: Path,
-        autoencoder: AutoencoderKL,
+        autoencoder: Autoencoder,
         config: ClipsConfig,
         seed: int,
         precision: torch.dtype | None,  # of the encoding's autocast
@@ -65,7 +65,7 @@ class ClipLatents:
     def latent_shape(self) -> tuple[int, int, int]:
         """(C, h, w) of a frame at `data.resolution`."""
         side = self.config.resolution // self.autoencoder.downsample_factor
-        return self.autoencoder.config.latent_channels, side, side
+        return self.autoencoder.latent_channels, side, side
 
     def held_back(self, batches: ClipBatches, positions: list[Position]) -> Batch:
         """A batch of what can be read of held-back clips, on the device; the others are listed in skipped.jsonl.

@@ -15,7 +15,7 @@ from t2v.diffusion.guidance import batched_guidance
 from t2v.diffusion.sampling import check_sampler, sample
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
-from t2v.models.autoencoder import AutoencoderKL
+from t2v.models.autoencoder_classes import load_autoencoder
 from t2v.models.folder import find_model, save_model_folder
 from t2v.models.text_encoder import TextEncoder, new_text_encoder, split_words, train_tokenizer
 from t2v.models.unet import VideoUNet, VideoUNetConfig
@@ -111,7 +111,7 @@ class ImageObjective:
         if config.model.base is None:
             raise InputError("model.base is not set: give the folder of the autoencoder's vae/ by --model")
         self.base = find_model(config.model.base)
-        self.autoencoder = AutoencoderKL.from_pretrained(self.base / "vae").to(context.device).requires_grad_(False)
+        self.autoencoder = load_autoencoder(self.base / "vae").to(context.device).requires_grad_(False)
         self.schedule = new_schedule(config.diffusion)
         self.loss_of = WeightedLoss(self.schedule, config.diffusion, context.device)
 
@@ -164,7 +164,7 @@ class ImageObjective:
             generator = torch.Generator().manual_seed(self.config.seed)
             text_encoder = new_text_encoder(tokenizer, text.hidden_size, text.num_layers, text.num_heads, generator)
             text_encoder.save_pretrained(exported)
-        channels = self.autoencoder.config.latent_channels
+        channels = self.autoencoder.latent_channels
         unet = VideoUNet(unet_config(model.unet, channels, sample_size, model.text_encoder.hidden_size))
         return TextToImage(unet, text_encoder).train()
 

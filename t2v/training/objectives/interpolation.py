@@ -16,7 +16,7 @@ from t2v.diffusion.noise import share_noise
 from t2v.diffusion.sampling import check_sampler, sample
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
-from t2v.models.autoencoder import AutoencoderKL
+from t2v.models.autoencoder_classes import load_autoencoder
 from t2v.models.base import load_json
 from t2v.models.folder import find_model
 from t2v.models.inflate import load_motion
@@ -57,7 +57,7 @@ class InterpolationObjective:
         self.base = find_model(config.model.base)
         scheduler = load_json(self.base / "scheduler" / "scheduler_config.json")
         self.schedule = NoiseSchedule.from_config(scheduler)
-        self.autoencoder = AutoencoderKL.from_pretrained(self.base / "vae").to(context.device).requires_grad_(False)
+        self.autoencoder = load_autoencoder(self.base / "vae").to(context.device).requires_grad_(False)
         self.network = self._network().to(context.device)
         assert self.network.motion is not None
         self.shared_noise = self.network.motion.shared_noise

@@ -15,7 +15,7 @@ from t2v.diffusion.noise import share_noise
 from t2v.diffusion.sampling import check_sampler, sample
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
-from t2v.models.autoencoder import AutoencoderKL
+from t2v.models.autoencoder_classes import load_autoencoder
 from t2v.models.base import load_json
 from t2v.models.folder import find_model
 from t2v.models.motion import motion_scheduler
@@ -50,7 +50,7 @@ class TemporalObjective:
             raise InputError("model.base is not set: give the text-to-image model by --model")
         self.base = find_model(config.model.base)
         scheduler = load_json(self.base / "scheduler" / "scheduler_config.json")
-        self.autoencoder = AutoencoderKL.from_pretrained(self.base / "vae").to(context.device).requires_grad_(False)
+        self.autoencoder = load_autoencoder(self.base / "vae").to(context.device).requires_grad_(False)
         self.network = video_network(config, self.base).to(context.device)
         assert self.network.motion is not None
         self.schedule = NoiseSchedule.from_config(motion_scheduler(self.network.motion, scheduler))

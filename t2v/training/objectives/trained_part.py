@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from t2v.models.autoencoder import AutoencoderKL
+from t2v.models.autoencoder_classes import load_autoencoder
 from t2v.models.folder import save_model_folder
 from t2v.models.inflate import spatial_hash, temporal_hash, temporal_parameters
 from t2v.models.lora import LoraSettings, add_lora, lora_parameters, save_lora, save_motion_lora
@@ -105,7 +105,7 @@ class WholePart(TemporalPart):
 
     def export(self, output_dir: Path, metadata: Mapping[str, Any]) -> Path:
         target = output_dir / "model"
-        autoencoder = AutoencoderKL.from_pretrained(self.base / "vae")
+        autoencoder = load_autoencoder(self.base / "vae")
         text_encoder = TextEncoder.from_pretrained(self.base)
         save_model_folder(target, self.unet, autoencoder, text_encoder, metadata["scheduler"], self.dtype)
         write_motion(self.unet, target / "motion", metadata, self.dtype)
