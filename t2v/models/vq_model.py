@@ -74,8 +74,8 @@ class VectorQuantizer(nn.Module):
         """The nearest entries, whose gradient goes straight through to the latents (section 3.2)."""
         return self.entries(self.nearest(z)).detach() + (z - z.detach())
 
-    def quantize(self, z: Tensor) -> Quantized:
-        """The second and third term of equation 3, without beta."""
+    def with_losses(self, z: Tensor) -> Quantized:
+        """The nearest entries, and the second and third term of equation 3, without beta."""
         indices = self.nearest(z)
         entries = self.entries(indices)
         return Quantized(indices, F.mse_loss(entries, z.detach()), F.mse_loss(z, entries.detach()))

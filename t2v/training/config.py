@@ -179,6 +179,8 @@ class AutoencoderSection(Section):
     latent_channels: int = Field(default=4, ge=1)
     norm_num_groups: int = Field(default=8, ge=1)
     mid_block_add_attention: bool = False
+    regularization: Literal["kl", "vq"] = "kl"  # of the latents: AutoencoderKL, or VQModel, whose latents are quantised
+    num_vq_embeddings: int = Field(default=8192, ge=2)  # of vq: entries of the codebook
 
 
 class TextEncoderSection(Section):
@@ -301,7 +303,7 @@ class InterpolationModelSection(Section):
 
 class ReconstructionConfig(Section):
     """Loss of the autoencoder: L1 + mse + edge + kl, and on demand LPIPS and a discriminator of patches, as for latent
-    diffusion (arXiv 2112.10752). Pairs are (at the start, at the end)."""
+    diffusion (arXiv 2112.10752). Pairs are (at the start, at the end). With model.regularization vq, no kl."""
 
     mse_weight: tuple[float, float] = (4.0, 0.0)
     mse_fraction: float = Field(default=0.3, gt=0, le=1)  # share of the training until the MSE weight ends
@@ -317,6 +319,7 @@ class ReconstructionConfig(Section):
     kl_target: float | None = Field(default=None, gt=0)  # nats per dimension that kl_weight is steered to
     kl_rate: float = Field(default=0.01, gt=0)  # of the steering, per step
     initial_logvar: float = -5.0  # bias of the log variance in a new model
+    commitment_weight: float = Field(default=0.25, ge=0)  # of vq: beta, of what draws latents to their entries
     # last share of the training: the encoder rests; 1: latents stay what they are, and what was trained on them fits
     decoder_only_fraction: float = Field(default=0.0, ge=0, le=1)
 
@@ -411,6 +414,10 @@ class TrainConfig(BaseModel):
     optim: OptimConfig = OptimConfig()
 
 
+_KL_OPTIONS = tuple(("diffusion", name) for name in ("kl_weight", "kl_target", "kl_rate", "initial_logvar"))
+_VQ_OPTIONS = (("model", "num_vq_embeddings"), ("diffusion", "commitment_weight"))
+
+
 class AutoencoderTrainConfig(TrainConfig):
     """Settings of `t2v train autoencoder`."""
 
@@ -429,6 +436,19 @@ class AutoencoderTrainConfig(TrainConfig):
             )
         if self.init_from is None and self.diffusion.decoder_only_fraction == 1:
             raise ValueError("diffusion.decoder_only_fraction 1 trains the decoder of a model: name it with init_from")
+        return self
+
+    @model_validator(mode="after")
+    def _options_are_those_of_the_regularization(self) -> Self:
+        kind = self.model.regularization
+        for section, name in {"kl": _VQ_OPTIONS, "vq": _KL_OPTIONS}[kind]:
+            part: Section = getattr(self, section)
+            default = type(part).model_fields[name].default
+            if getattr(part, name) != default:
+                default = "null" if default is None else default
+                raise ValueError(
+                    f"{section}.{name} does not go with model.regularization {kind}: leave it at its default, {default}"
+                )
         return self
 
 

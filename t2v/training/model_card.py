@@ -34,6 +34,7 @@ _LOSSES = {
     "validation_loss_swapped": "the same from the frames of another clip: worse where the known frames are looked at",
     **{f"validation_loss_t{level}": f"held-back data, noise level {level + 1} of 5" for level in range(5)},
     "psnr": "reconstruction of held-back pictures, dB",
+    "codebook_use": "share of the codebook's entries that held-back pictures use",
 }
 
 

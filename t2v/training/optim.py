@@ -14,7 +14,16 @@ from t2v.training.muon import Muon
 from t2v.training.sharding import spread_like
 
 _EDGE_MODULES = frozenset(
-    ("conv_in", "conv_out", "quant_conv", "post_quant_conv", "time_embedding", "fps_embedding", "embeddings")
+    (
+        "conv_in",
+        "conv_out",
+        "quant_conv",
+        "quantize",
+        "post_quant_conv",
+        "time_embedding",
+        "fps_embedding",
+        "embeddings",
+    )
 )
 
 

@@ -106,7 +106,7 @@ def test_quantiser_finds_the_nearest_entries(monkeypatch):
     distances = (z[:, None] - quantizer.embedding.weight[None, :, :, None, None]).square().sum(2)
     assert torch.equal(quantizer.nearest(z), distances.argmin(1))
     assert torch.equal(quantizer(z), quantizer.entries(distances.argmin(1)))
-    found = quantizer.quantize(z)
+    found = quantizer.with_losses(z)
     torch.testing.assert_close(found.codebook_loss, distances.amin(1).mean() / 3)
     assert torch.equal(quantizer.nearest(z.bfloat16()), quantizer.nearest(z.bfloat16().float()))
 
@@ -119,7 +119,7 @@ def test_gradients_of_the_quantiser():
     grad = torch.randn(z.shape, generator=seeded(1))
     through, codebook = torch.autograd.grad(quantizer(z), weights, grad, allow_unused=True)
     assert torch.equal(through, grad) and codebook is None
-    found = quantizer.quantize(z)
+    found = quantizer.with_losses(z)
     latents, codebook = torch.autograd.grad(found.codebook_loss, weights, allow_unused=True, retain_graph=True)
     assert latents is None and codebook[found.indices.unique()].abs().min() > 0
     latents, codebook = torch.autograd.grad(found.commitment_loss, weights, allow_unused=True)

@@ -79,3 +79,16 @@ def test_the_8_bit_optimizer_names_what_is_missing(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
     with pytest.raises(InputError, match=r'pip install "t2v\[8bit\]"'):
         build_optimizer(dict(network().named_parameters()), OptimConfig(optimizer="adamw_8bit"))
+
+
+def test_muon_orthogonalizes_neither_the_first_layers_nor_a_codebook() -> None:
+    shapes = {
+        "encoder.conv_in.weight": 4,
+        "encoder.mid.weight": 4,
+        "quantize.embedding.weight": 2,
+        "quant_conv.weight": 4,
+    }
+    parameters = {name: nn.Parameter(torch.ones((2,) * ndim)) for name, ndim in shapes.items()}
+    groups = build_optimizer(parameters, OptimConfig(optimizer="muon")).param_groups
+    chosen = {id(p) for group in groups if group["orthogonalize"] for p in group["params"]}
+    assert chosen == {id(parameters["encoder.mid.weight"])}
