@@ -115,15 +115,16 @@ def build_autoencoder(config: AutoencoderTrainConfig) -> Autoencoder:
     Raises:
         InputError: `init_from` is missing or broken, or of another regularisation than the configuration.
     """
-    kind: type[Autoencoder] = VQModel if config.model.regularization == "vq" else AutoencoderKL
     if config.init_from is not None:
         autoencoder = load_autoencoder(find_model(config.init_from) / "vae")
-        if not isinstance(autoencoder, kind):
+        found = "vq" if isinstance(autoencoder, VQModel) else "kl"
+        if found != config.model.regularization:
             raise InputError(
-                f"init_from: {config.init_from} has an {autoencoder.config.class_name}, which is not of "
-                f"model.regularization {config.model.regularization}: set the other one"
+                f"init_from: the autoencoder of {config.init_from} is of class {autoencoder.config.class_name}, got "
+                f"model.regularization={config.model.regularization}: set {found}"
             )
         return autoencoder.train().requires_grad_(True)
+    kind: type[Autoencoder] = VQModel if config.model.regularization == "vq" else AutoencoderKL
     autoencoder = kind.from_config({**config.model.model_dump(), "sample_size": config.data.resolution})
     autoencoder.init_weights(torch.Generator().manual_seed(config.seed))
     if isinstance(autoencoder, AutoencoderKL):
