@@ -307,7 +307,7 @@ class Autoencoder(nn.Module):
         return _by_frame(network, z.to(dtype or self.dtype), chunk_size)
 
     def forward(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, DiagonalGaussian]:
-        """Reconstruction of `x` from sampled latents, and their distribution, all frames at once: the training pass."""
+        """Reconstruction of `x` from sampled latents, and their distribution, all frames at once."""
         distribution = self.encode(x)
         return self.decode(distribution.sample(generator), chunk_size=None), distribution
 

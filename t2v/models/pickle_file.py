@@ -1,6 +1,7 @@
 """Tensors of pickled checkpoints (.ckpt, .bin, .pt, .pth), without running what else is in them.
 
-`torch.load(weights_only=True)` builds tensors and plain containers and nothing else. Only `t2v convert` comes here.
+`torch.load(weights_only=True)` builds tensors and plain containers and nothing else. Only `t2v convert` and
+published weights of known hash come here.
 """
 
 import pickle

@@ -126,7 +126,8 @@ def find_weights(folder: Path, network: str, allow_unpublished: bool = False) ->
         return WeightsFile(path, digest, True)
     reason = f"has SHA-256 {digest}, the published file {known.sha256 or 'none that is known'}"
     if path.suffix != ".safetensors":
-        advice = "" if network == TORCHSCRIPT else f"; or convert it with `t2v convert` and add {OPTION}"
+        option = "" if allow_unpublished else f" and add {OPTION}"
+        advice = "" if network == TORCHSCRIPT else f"; or convert it with `t2v convert`{option}"
         raise InputError(f"{path} {reason}: get it from {known.source} again{advice}")
     if not allow_unpublished:
         raise InputError(f"{path} {reason}: add {OPTION} to measure with it all the same, which the result will say")

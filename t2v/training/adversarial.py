@@ -1,6 +1,6 @@
 """A discriminator of patches and its losses, for sharp pictures of an autoencoder (arXiv 2012.09841, 2112.10752)."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,9 @@ class PatchDiscriminator(nn.Module):
     def __init__(self, channels: int, num_layers: int) -> None:
         super().__init__()
         widths = [channels * min(2**level, 8) for level in range(num_layers + 1)]
-        layers: list[nn.Module] = [nn.Conv2d(3, channels, 4, 2, 1), nn.LeakyReLU(0.2)]
+        self.num_layers = num_layers
+        self.conv_in = nn.Conv2d(3, channels, 4, 2, 1)
+        layers: list[nn.Module] = [nn.LeakyReLU(0.2)]
         for level in range(1, num_layers + 1):
             stride = 2 if level < num_layers else 1
             layers += [
@@ -36,16 +38,14 @@ class PatchDiscriminator(nn.Module):
     @property
     def min_size(self) -> int:
         """Pixels along the side of the smallest picture that has a patch."""
-        num_strides = sum(isinstance(layer, nn.Conv2d) and layer.stride == (2, 2) for layer in self.hidden)
-        return 3 * 2**num_strides
+        return 3 * 2**self.num_layers
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Logits (N, 1, h, w) of pictures (N, 3, H, W) in [-1, 1], above 0 for real."""
-        return self.conv_out(self.hidden(pictures))
+        return self.conv_out(self.hidden(self.conv_in(pictures)))
 
 
-@dataclass(frozen=True)
-class Verdicts:
+class Verdicts(NamedTuple):
     """Logits (N, 1, h, w) of patches. Gradients of `real` and `made` go to the discriminator alone, those of
     `convincing`, the same values as `made`, to the maker of the pictures alone."""
 

@@ -311,7 +311,8 @@ class ReconstructionConfig(Section):
     edge_scales: int = Field(default=1, ge=1)  # each half as large as the one before
     perceptual_weight: float = Field(default=1.0, gt=0)  # of LPIPS, where lpips_weights is set
     lpips_weights: str | None = None  # folder with the weights that `t2v evaluate weights` names alexnet and lpips_alex
-    adversarial_weight: float = Field(default=0.0, ge=0)  # on top of the adaptive weight; 0.5 in the paper; 0: none
+    # of a discriminator of patches, on top of the adaptive weight; 0.5 in the paper; at 0, the three below do nothing
+    adversarial_weight: float = Field(default=0.0, ge=0)
     adversarial_start: float = Field(default=0.5, ge=0, lt=1)  # share of the training without the discriminator
     discriminator_channels: int = Field(default=64, gt=0, multiple_of=8)
     discriminator_layers: int = Field(default=3, ge=1)  # of stride 2
@@ -431,9 +432,9 @@ class AutoencoderTrainConfig(TrainConfig):
     @model_validator(mode="after")
     def _losses_go_with_the_rest(self) -> Self:
         if self.compile and self.diffusion.adversarial_weight > 0:
-            raise ValueError(
-                "compile does not go with diffusion.adversarial_weight: its adaptive weight goes back twice"
-            )
+            raise ValueError("compile does not go with diffusion.adversarial_weight: set compile=false")
+        if self.mixed_precision == "fp16" and self.diffusion.adversarial_weight > 0:
+            raise ValueError("fp16 is too coarse for diffusion.adversarial_weight: set mixed_precision to bf16 or no")
         if self.init_from is None and self.diffusion.decoder_only_fraction == 1:
             raise ValueError("diffusion.decoder_only_fraction 1 trains the decoder of a model: name it with init_from")
         return self

@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,22 +18,22 @@ class Means:
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._count = 0
+        self._counts: Counter[str] = Counter()
 
     def add(self, values: dict[str, Tensor]) -> None:
-        """Take in the figures of one step, or of one micro-batch."""
+        """Take in the figures of one step, or of one micro-batch; not every one has all."""
         for name, value in values.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._count += 1
+        self._counts.update(values.keys())
 
     def tensors(self) -> dict[str, Tensor]:
         """The means since the last `pop`, on the device."""
-        return {name: value / self._count for name, value in self._sums.items()}
+        return {name: value / self._counts[name] for name, value in self._sums.items()}
 
     def pop(self) -> dict[str, float]:
         """The means since the last call."""
-        means = {name: float(whole(value)) / self._count for name, value in self._sums.items()}
-        self._sums, self._count = {}, 0
+        means = {name: float(whole(value)) / self._counts[name] for name, value in self._sums.items()}
+        self._sums, self._counts = {}, Counter()
         return means
 
 

@@ -12,28 +12,23 @@ from t2v.models.published_weights import missing_weights
 from t2v.training.config import ReconstructionConfig
 
 
-def sharpness_ratio(copies: Tensor, pictures: Tensor) -> Tensor:
-    """L1 of the gradients of copies over that of pictures, both (N, 3, H, W): (N,), below 1 for blurred copies."""
-    ours, theirs = (torch.stack([_gradients(picture) for picture in batch]) for batch in (copies, pictures))
-    return ours / theirs
-
-
 def edge_loss(difference: Tensor, num_scales: int = 1) -> Tensor:
     """L1 between the gradients of two pictures, from their difference (N, 3, H, W), mean of the scales: a scalar.
 
     Each scale is half as wide and high as the one before, averaged over 2x2 pixels: fine scales see sharpness, coarse
     ones shapes.
     """
-    total = _gradients(difference)
+    total = gradient_norm(difference)
     for _ in range(num_scales - 1):
         difference = F.avg_pool2d(difference, 2)
-        total = total + _gradients(difference)
+        total = total + gradient_norm(difference)
     return total / num_scales
 
 
-def _gradients(difference: Tensor) -> Tensor:
-    horizontal = difference[..., 1:] - difference[..., :-1]
-    vertical = difference[..., 1:, :] - difference[..., :-1, :]
+def gradient_norm(pictures: Tensor) -> Tensor:
+    """L1 of the gradients of pictures (N, 3, H, W), mean of all: a scalar, lower for blurred ones."""
+    horizontal = pictures[..., 1:] - pictures[..., :-1]
+    vertical = pictures[..., 1:, :] - pictures[..., :-1, :]
     return horizontal.abs().mean() + vertical.abs().mean()
 
 
@@ -82,7 +77,12 @@ class ReconstructionLoss:
 def _lpips(weights: str, size: int, device: torch.device) -> LPIPS:
     if size < MIN_SIZE:
         raise InputError(f"diffusion.lpips_weights: LPIPS needs pictures of at least {MIN_SIZE} pixels, got {size}")
-    found = find_lpips(Path(weights), True, device)  # a loss is no figure to publish: other weights than those may be
+    try:
+        found = find_lpips(
+            Path(weights), True, device
+        )  # a loss is no figure to publish: other weights than those may be
+    except InputError as error:
+        raise InputError(f"diffusion.lpips_weights: {error}") from None
     if found is None:
         missing = " and ".join(missing_weights(Path(weights), NETWORKS))
         raise InputError(f"diffusion.lpips_weights: {weights} lacks {missing} (see `t2v evaluate weights`)")

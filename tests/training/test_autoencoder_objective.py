@@ -1,9 +1,11 @@
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from t2v.data.stills import find_stills, read_stills
 from t2v.data.transforms import to_model_range
@@ -77,17 +79,34 @@ def test_autoencoder_is_judged_from_the_start_of_the_discriminator(configure: Co
     assert logged == [False, False, True, True]  # adversarial_start is 0.5
     assert all(line["adaptive_weight"] > 0 for line in figures if "adaptive_weight" in line)
     assert not torch.equal(trainer.objective.network.discriminator.conv_out.weight, before)  # type: ignore[attr-defined]
-    assert not list(Path(trainer.config.output_dir).rglob("vae/*discriminator*"))
+    exported = load_file(Path(trainer.config.output_dir) / "model" / "vae" / "diffusion_pytorch_model.safetensors")
+    assert exported and not any("discriminator" in name for name in exported)
 
 
 def test_autoencoder_with_a_discriminator_resumes_to_the_same_weights(configure: Configure, tmp_path: Path) -> None:
-    whole = Trainer(configure("autoencoder", *ADVERSARIAL))
+    options = (*ADVERSARIAL, "diffusion.adversarial_start=0")
+    whole = Trainer(configure("autoencoder", *options))
     whole.run()
     shutil.rmtree(max((tmp_path / "run" / "checkpoints").glob("step-*")))
-    resumed = Trainer(configure("autoencoder", *ADVERSARIAL), resume="auto")
+    resumed = Trainer(configure("autoencoder", *options), resume="auto")
     assert resumed.global_step == 2
     resumed.run()
     assert all(torch.equal(p, resumed.parameters[name]) for name, p in whole.parameters.items())
+
+
+def test_autoencoder_has_verdicts_and_losses_in_full_precision_under_bf16(configure: Configure) -> None:
+    trainer = Trainer(configure("autoencoder", *ADVERSARIAL, "diffusion.adversarial_start=0", "mixed_precision=bf16"))
+    batch = next(trainer._batches())
+    loss, figures = trainer.objective.loss(trainer.learner.network, batch, 0.0)
+    assert {value.dtype for value in (loss, *figures.values())} == {torch.float32}
+
+
+def test_autoencoder_validates_pictures_of_one_colour(configure: Configure) -> None:
+    trainer = Trainer(configure("autoencoder"))
+    trainer.objective.validation_pixels.zero_()  # type: ignore[attr-defined]
+    with torch.no_grad():
+        figures = trainer.objective.validate(trainer.learner.eager_network, trainer.folder.samples, 0)
+    assert all(math.isfinite(value) for value in figures.values())
 
 
 def test_autoencoder_decoder_alone_keeps_the_latents(
@@ -135,7 +154,8 @@ def test_autoencoder_refuses_bad_data_settings(configure: Configure, override: s
     ("overrides", "message"),
     [
         (("diffusion.decoder_only_fraction=1",), "name it with init_from"),
-        (("diffusion.adversarial_weight=0.5", "compile=true"), "compile does not go with"),
+        (("diffusion.adversarial_weight=0.5", "compile=true"), "compile does not go with .*: set compile=false"),
+        (("diffusion.adversarial_weight=0.5", "mixed_precision=fp16"), "too coarse"),
         (("diffusion.adversarial_weight=0.5", "diffusion.discriminator_layers=4"), "at least 48 pixels, got 32"),
     ],
 )

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from t2v.errors import InputError
+from t2v.training.adversarial import PatchDiscriminator
 from t2v.training.config import OptimConfig
 from t2v.training.optim import build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors
 
@@ -82,13 +83,15 @@ def test_the_8_bit_optimizer_names_what_is_missing(monkeypatch: pytest.MonkeyPat
 
 
 def test_muon_orthogonalizes_neither_the_first_layers_nor_a_codebook() -> None:
+    discriminator = PatchDiscriminator(8, 1).named_parameters()
     shapes = {
         "encoder.conv_in.weight": 4,
         "encoder.mid.weight": 4,
         "quantize.embedding.weight": 2,
         "quant_conv.weight": 4,
+        **{f"discriminator.{name}": parameter.ndim for name, parameter in discriminator if parameter.ndim > 1},
     }
     parameters = {name: nn.Parameter(torch.ones((2,) * ndim)) for name, ndim in shapes.items()}
     groups = build_optimizer(parameters, OptimConfig(optimizer="muon")).param_groups
     chosen = {id(p) for group in groups if group["orthogonalize"] for p in group["params"]}
-    assert chosen == {id(parameters["encoder.mid.weight"])}
+    assert chosen == {id(parameters[name]) for name in ("encoder.mid.weight", "discriminator.hidden.1.weight")}

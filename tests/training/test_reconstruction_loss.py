@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from t2v.errors import InputError
+from t2v.models.published_weights import PUBLISHED
 from t2v.training.config import ReconstructionConfig
-from t2v.training.reconstruction_loss import ReconstructionLoss, between, edge_loss, sharpness_ratio
+from t2v.training.reconstruction_loss import ReconstructionLoss, between, edge_loss
 from tests.evaluation.moving_texture import write_weights
 
 CPU = torch.device("cpu")
@@ -26,13 +27,6 @@ def test_edge_loss_is_the_mean_of_its_scales() -> None:
     assert edge_loss(ramp, 2) == (1 + 2) / 2
     checks = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(4, 4).expand(1, 3, 8, 8)  # nothing at half the size
     assert edge_loss(checks, 2) == edge_loss(checks) / 2
-
-
-def test_sharpness_ratio_falls_with_blur() -> None:
-    pictures = noise(2, 3, 32, 32)
-    blurred = torch.nn.functional.avg_pool2d(pictures, 3, 1, 1)
-    assert torch.equal(sharpness_ratio(pictures, pictures), torch.ones(2))
-    assert (sharpness_ratio(blurred, pictures) < 0.5).all() and sharpness_ratio(blurred, pictures).shape == (2,)
 
 
 def test_between_is_linear_and_clamped() -> None:
@@ -57,3 +51,8 @@ def test_lpips_refuses_small_pictures_and_missing_weights(tmp_path: Path) -> Non
         ReconstructionLoss(config, 32, CPU)
     with pytest.raises(InputError, match="at least 31 pixels, got 24"):
         ReconstructionLoss(config, 24, CPU)
+    with pytest.raises(InputError, match=r"^diffusion\.lpips_weights: weights: no folder"):
+        ReconstructionLoss(ReconstructionConfig(lpips_weights=str(tmp_path / "none")), 32, CPU)
+    (tmp_path / PUBLISHED["alexnet"].files[0]).write_bytes(b"would run code")
+    with pytest.raises(InputError, match=r"^diffusion\.lpips_weights: .* convert it with `t2v convert`$"):
+        ReconstructionLoss(config, 32, CPU)

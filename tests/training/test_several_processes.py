@@ -1,6 +1,7 @@
 """Two processes on a CPU (gloo, by torchrun): the same gradients as one, disjoint data, checkpoints for any number."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -126,12 +127,19 @@ def test_accelerate_reads_the_launch_files(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("adversarial_weight", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("option", "figure"),
+    [
+        ("diffusion.adversarial_weight=0", "kl"),
+        ("diffusion.adversarial_weight=0.5", "discriminator"),
+        ("model.regularization=vq", "vq"),
+    ],
+)
 def test_accelerate_launches_two_processes_on_a_cpu(
-    adversarial_weight: float, configure: Callable[..., TrainConfig], tmp_path: Path
+    option: str, figure: str, configure: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
-    losses = (f"diffusion.adversarial_weight={adversarial_weight}", "diffusion.discriminator_channels=8")
-    (tmp_path / "c.yaml").write_text(dump_config(configure("autoencoder", "data.num_validation=2", *losses)))
+    options = ("data.num_validation=2", "diffusion.discriminator_channels=8", "diffusion.adversarial_start=0", option)
+    (tmp_path / "c.yaml").write_text(dump_config(configure("autoencoder", *options)))
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "configs/accelerate/cpu.yaml", "-m"]
     command += ["t2v", "train", "autoencoder", "--config", str(tmp_path / "c.yaml")]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -140,3 +148,6 @@ def test_accelerate_launches_two_processes_on_a_cpu(
     assert result.stdout.splitlines() == [str(tmp_path / "run")]  # one process speaks
     starts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert [start["processes"] for start in starts] == [2]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    values = [line[figure] for line in lines if figure in line]
+    assert len(values) == 4 and all(math.isfinite(value) for value in values)

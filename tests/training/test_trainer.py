@@ -259,3 +259,11 @@ def test_means_average_since_the_last_call() -> None:
     assert means.pop() == {"loss": 2.0}
     means.add({"loss": torch.tensor(5.0)})
     assert means.pop() == {"loss": 5.0}
+
+
+def test_means_of_figures_that_start_late() -> None:
+    means = Means()
+    means.add({"loss": torch.tensor(1.0)})
+    means.add({"loss": torch.tensor(1.0), "discriminator": torch.tensor(4.0)})
+    assert means.tensors() == {"loss": 1.0, "discriminator": 4.0}
+    assert means.pop() == {"loss": 1.0, "discriminator": 4.0}

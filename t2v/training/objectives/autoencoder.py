@@ -27,7 +27,7 @@ from t2v.training.adversarial import (
 from t2v.training.config import AutoencoderTrainConfig, StillsConfig
 from t2v.training.objectives.base import Batch, Context
 from t2v.training.randomness import integers, normal, sample_keys
-from t2v.training.reconstruction_loss import ReconstructionLoss, sharpness_ratio
+from t2v.training.reconstruction_loss import ReconstructionLoss, gradient_norm
 from t2v.training.regularization import Latents, build_autoencoder, build_regularization, start_codebook_
 from t2v.training.sampler import Position
 from t2v.training.validation import picture_grid, save_picture
@@ -121,7 +121,7 @@ class AutoencoderObjective:
         training, validation = hold_back(len(stills), config.data.num_validation)
         self.dataset = StillBatches([stills[i] for i in training], config.data, config.seed, context.device)
         self.validation_pixels = read_stills([stills[i] for i in validation], config.data.resolution)
-        if isinstance(self.autoencoder, VQModel) and config.init_from is None:
+        if isinstance(self.autoencoder, VQModel) and config.init_from is None and not context.resuming:
             start_codebook_(self.autoencoder, self.sample_latents(self.autoencoder), config.seed)
 
     def _build_discriminator(self, config: AutoencoderTrainConfig) -> PatchDiscriminator | None:
@@ -185,8 +185,8 @@ class AutoencoderObjective:
         self.regularization.load_state(state)
 
     def validate(self, network: nn.Module, folder: Path, global_step: int) -> dict[str, float]:
-        """PSNR, squared error and sharpness ratio of held-back pictures from mean latents; originals above copies."""
-        reconstructions, squares, ratios, latents = [], [], [], []
+        """PSNR, squared error and gradients of copies of held-back pictures, from mean latents; a grid of both."""
+        reconstructions, squares, gradients, latents = [], [], [], []
         for pixels in self.validation_pixels.split(self.config.batch_size):
             images = to_model_range(pixels.to(self.device))
             size = [side // self.autoencoder.downsample_factor for side in images.shape[-2:]]
@@ -195,7 +195,7 @@ class AutoencoderObjective:
             latents.append(copies.latents)
             reconstruction = copies.pictures.float().clamp(-1, 1)
             squares.append((reconstruction - images).square().mean(dim=(1, 2, 3)))
-            ratios.append(sharpness_ratio(reconstruction, images))
+            gradients.append(torch.stack([gradient_norm(reconstruction), gradient_norm(images)]) * len(images))
             reconstructions.append(to_pixels(reconstruction))
         # the pixel range is 2 wide: peak power 4
         errors = torch.cat(squares)
@@ -203,8 +203,12 @@ class AutoencoderObjective:
         pairs = self.validation_pixels.numpy(), np.concatenate(reconstructions)
         rows = [rows[i : i + 8] for i in range(0, min(16, len(pairs[0])), 8) for rows in pairs]
         save_picture(folder / f"reconstruction-{global_step:08d}.png", picture_grid(np.concatenate(rows), len(rows[0])))
-        sharpness = round(float(torch.cat(ratios).mean()), 3)
-        figures = {"psnr": round(psnr, 3), "sharpness_ratio": sharpness, "validation_loss": float(errors.mean())}
+        ours, theirs = torch.stack(gradients).sum(dim=0)
+        figures = {
+            "psnr": round(psnr, 3),
+            "gradient_ratio": round(float(ours / theirs.clamp(min=1e-8)), 3),  # below 1: copies are blurred
+            "validation_loss": float(errors.mean()),
+        }
         return figures | self.regularization.validate(latents)
 
     @torch.no_grad()
