@@ -77,10 +77,8 @@ class ReconstructionLoss:
 def _lpips(weights: str, size: int, device: torch.device) -> LPIPS:
     if size < MIN_SIZE:
         raise InputError(f"diffusion.lpips_weights: LPIPS needs pictures of at least {MIN_SIZE} pixels, got {size}")
-    try:
-        found = find_lpips(
-            Path(weights), True, device
-        )  # a loss is no figure to publish: other weights than those may be
+    try:  # a loss is no figure to publish, so that other weights than the published ones will do
+        found = find_lpips(Path(weights), True, device)
     except InputError as error:
         raise InputError(f"diffusion.lpips_weights: {error}") from None
     if found is None:
