@@ -22,6 +22,7 @@ from t2v.diffusion.sampling import OWN_TIMESTEPS, check_sampler, sample
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
 from t2v.models.folder import Components, load_components
+from t2v.models.inflate import scale_motion_
 from t2v.models.text_encoder import unseen_words
 from t2v.pipelines.advice import memory_advice, spacing_advice, word_advice
 from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
@@ -91,6 +92,8 @@ def load(
     placement = Placement(on, offload or ("none" if plan is None else plan.offload))
     networks = (tokenizer, loras, motion_norm)
     components = load_components(name, motion, resolve_dtype(dtype, on), placement.load_device, *networks)
+    if components.unet.motion is not None:
+        scale_motion_(components.unet, components.unet.motion.sampling_scale)
     pipe = TextToVideoPipeline(components, placement)
     pipe.defaults = replace(pipe.defaults, **(plan.options if plan is not None else {}))
     if compile:
