@@ -115,7 +115,7 @@ def find_weights(folder: Path, network: str, allow_unpublished: bool = False) ->
         InputError: no such folder, or a file that is not the published one.
     """
     if not folder.is_dir():
-        raise InputError(f"weights: no folder {folder}")
+        raise InputError(f"--weights: no folder {folder}")
     known = PUBLISHED[network]
     path = next((folder / name for name in known.files if (folder / name).is_file()), None)
     if path is None:

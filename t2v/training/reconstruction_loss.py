@@ -77,6 +77,8 @@ class ReconstructionLoss:
 def _lpips(weights: str, size: int, device: torch.device) -> LPIPS:
     if size < MIN_SIZE:
         raise InputError(f"diffusion.lpips_weights: LPIPS needs pictures of at least {MIN_SIZE} pixels, got {size}")
+    if not Path(weights).is_dir():
+        raise InputError(f"diffusion.lpips_weights: no folder {weights}")
     try:  # a loss is no figure to publish, so that other weights than the published ones will do
         found = find_lpips(Path(weights), True, device)
     except InputError as error:

@@ -51,7 +51,7 @@ def test_lpips_refuses_small_pictures_and_missing_weights(tmp_path: Path) -> Non
         ReconstructionLoss(config, 32, CPU)
     with pytest.raises(InputError, match="at least 31 pixels, got 24"):
         ReconstructionLoss(config, 24, CPU)
-    with pytest.raises(InputError, match=r"^diffusion\.lpips_weights: weights: no folder"):
+    with pytest.raises(InputError, match=r"^diffusion\.lpips_weights: no folder"):
         ReconstructionLoss(ReconstructionConfig(lpips_weights=str(tmp_path / "none")), 32, CPU)
     (tmp_path / PUBLISHED["alexnet"].files[0]).write_bytes(b"would run code")
     with pytest.raises(InputError, match=r"^diffusion\.lpips_weights: .* convert it with `t2v convert`$"):
