@@ -43,6 +43,7 @@ class _Source:
     offload: str = "none"
     threads: int | None = None  # of the CPU: another number may round differently
     weights_sha256: str | None = None
+    sampling_scale: float | None = None  # of the motion: part of what its weights are when they are used
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def _source(record: dict[str, Any], given: dict[str, Any]) -> _Source:
     if "model" in given:
         recorded = {name: value for name, value in recorded.items() if name not in _MODEL_OPTIONS}
     if given.keys() & {"model", "motion", "loras"}:
-        recorded.pop("weights_sha256", None)
+        recorded = {name: value for name, value in recorded.items() if name not in ("weights_sha256", "sampling_scale")}
     return _Source(**{**recorded, **given})
 
 
@@ -241,7 +242,11 @@ def _load(
         pipe = load(source.model, source.device, source.dtype, *networks, compile=compile, offload=offload)
         for note in pipe.components.notes:
             reporter.note(note)
-        if source.weights_sha256 not in (None, pipe.weights_sha256):
+        used = pipe.weights_sha256, pipe.sampling_scale
+        if any(
+            was not in (None, now)
+            for was, now in zip((source.weights_sha256, source.sampling_scale), used, strict=True)
+        ):
             reporter.warn(f"the weights of {source.model} are not the recorded ones: the video will differ")
     return pipe, {"import": imported - STARTED, "load": time.perf_counter() - imported}
 

@@ -151,6 +151,12 @@ class TextToVideoPipeline:
         self._weights_hash = ThreadPoolExecutor(1).submit(lambda: components.weights_hash)
 
     @property
+    def sampling_scale(self) -> float:
+        """How far the temporal layers are from identity, see `scale_motion_`."""
+        assert self.unet.motion is not None
+        return self.unet.motion.sampling_scale
+
+    @property
     def weights_sha256(self) -> str:
         """One hash for all weight files, in hexadecimal; taken in the background from when the model was loaded."""
         return self._weights_hash.result()
@@ -317,6 +323,7 @@ class TextToVideoPipeline:
             "tokenizer": self.components.tokenizer_path,
             "loras": list(self.components.loras),
             "weights_sha256": self.weights_sha256,
+            "sampling_scale": self.sampling_scale,
             "device": str(self.device),
             "dtype": dtype_name(self.dtype),
             "compile": self.network is not self.unet,

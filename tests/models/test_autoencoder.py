@@ -45,10 +45,10 @@ def make(config: dict, seed: int = 0) -> AutoencoderKL:
     return model
 
 
-def make_peer(config: dict):
+def make_peer(config: dict, name: str = "AutoencoderKL"):
     diffusers = pytest.importorskip("diffusers")
     levels = len(config["block_out_channels"])
-    peer = diffusers.AutoencoderKL(
+    peer = getattr(diffusers, name)(
         down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels, **config
     ).eval()
     randomize(peer)

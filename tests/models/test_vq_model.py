@@ -5,7 +5,7 @@ from t2v.errors import InputError
 from t2v.models.autoencoder_classes import load_autoencoder
 from t2v.models.base import load_config, save_json
 from t2v.models.vq_model import VectorQuantizer, VQConfig, VQModel
-from tests.models.test_autoencoder import SMALL, randomize, relative_error, seeded
+from tests.models.test_autoencoder import SMALL, make_peer, randomize, relative_error, seeded
 
 CONFIGS = {
     "ldm-like": {"block_out_channels": (8, 16, 24), "layers_per_block": 2, "norm_num_groups": 4},
@@ -20,16 +20,6 @@ def make(config: dict, seed: int = 0) -> VQModel:
     return model
 
 
-def make_peer(config: dict):
-    diffusers = pytest.importorskip("diffusers")
-    levels = len(config["block_out_channels"])
-    peer = diffusers.VQModel(
-        down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels, **config
-    ).eval()
-    randomize(peer)
-    return peer
-
-
 def largest_disagreement(ours: VQModel, peer, x: torch.Tensor) -> float:
     with torch.no_grad():
         latents, got = peer.encode(x).latents, ours.encode(x)
@@ -42,7 +32,7 @@ def largest_disagreement(ours: VQModel, peer, x: torch.Tensor) -> float:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)], ids=["fp64", "fp32"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_agrees_with_diffusers(config, dtype, tolerance, tmp_path):
-    peer = make_peer(config)
+    peer = make_peer(config, "VQModel")
     peer.save_pretrained(tmp_path)
     ours = load_autoencoder(tmp_path, dtype)
     assert isinstance(ours, VQModel)

@@ -1,6 +1,9 @@
 import dataclasses
 import functools
+import json
+import shutil
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +36,24 @@ def test_the_motion_says_how_much_noise_its_frames_share(pipe, tiny_model):
         motion = dataclasses.replace(pipe.unet.motion, shared_noise=own, sampling_shared_noise=in_sampling)
         defaults = default_settings(tiny_model, pipe.unet.config, motion, pipe.autoencoder.config)
         assert defaults.shared_noise == expected
+
+
+def test_the_motion_says_how_strong_its_layers_are(pipe, tiny_model, tmp_path):
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    config = json.loads((folder / "motion" / "config.json").read_text())
+    (folder / "motion" / "config.json").write_text(json.dumps({**config, "sampling_scale": 0}))
+    still = t2v.load(str(folder), device="cpu", dtype="fp32")
+    videos = [each(PROMPT, seed=0, num_frames=3) for each in (pipe, still)]
+    assert [video.metadata["sampling_scale"] for video in videos] == [1, 0]
+    noise, text = (
+        torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0)),
+        pipe.text_encoder.encode([PROMPT]),
+    )
+    with torch.inference_mode():
+        moved, frames = (each.unet(noise, torch.tensor([500]), text, fps=8.0) for each in (pipe, still))
+        alone = [still.unet(frame, torch.tensor([500]), text) for frame in noise.unbind(2)]
+    assert torch.allclose(frames, torch.stack(alone, 2), atol=1e-5)
+    assert not torch.allclose(moved, frames, atol=1e-3)
 
 
 def test_rates_beyond_those_of_the_training_are_warned_of(pipe):
