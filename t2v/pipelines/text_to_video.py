@@ -148,13 +148,10 @@ class TextToVideoPipeline:
         weight = self.unet.conv_in.weight
         self.placement = placement or Placement(weight.device)
         self.device, self.dtype = self.placement.device, weight.dtype
+        self.sampling_scale = (
+            components.unet.motion.sampling_scale
+        )  # of the temporal layers as loaded, see scale_motion_
         self._weights_hash = ThreadPoolExecutor(1).submit(lambda: components.weights_hash)
-
-    @property
-    def sampling_scale(self) -> float:
-        """How far the temporal layers are from identity, see `scale_motion_`."""
-        assert self.unet.motion is not None
-        return self.unet.motion.sampling_scale
 
     @property
     def weights_sha256(self) -> str:
