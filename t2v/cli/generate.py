@@ -43,7 +43,6 @@ class _Source:
     offload: str = "none"
     threads: int | None = None  # of the CPU: another number may round differently
     weights_sha256: str | None = None
-    sampling_scale: float | None = None  # of the motion: part of what its weights are when they are used
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,7 @@ def generate(
     num_inference_steps: options.NumInferenceSteps = None,
     sampler: options.Sampler = None,
     timestep_spacing: options.TimestepSpacing = None,
+    guidance: options.Guidance = None,
     guidance_scale: options.GuidanceScale = None,
     guidance_rescale: options.GuidanceRescale = None,
     shared_noise: options.SharedNoise = None,
@@ -112,8 +112,9 @@ def generate(
     given = options.given(num_frames=num_frames, fps=fps, height=height, width=width)
     given |= options.given(chunk_size=chunk_size, tile_size=tile_size, attention_chunk_size=attention_chunk_size)
     given |= options.given(num_inference_steps=num_inference_steps, sampler=sampler, negative_prompt=negative_prompt)
-    given |= options.given(guidance_scale=guidance_scale, guidance_rescale=guidance_rescale)
-    given |= options.given(timestep_spacing=timestep_spacing, shared_noise=shared_noise)
+    given |= options.given(guidance=guidance, guidance_scale=guidance_scale)
+    given |= options.given(guidance_rescale=guidance_rescale, shared_noise=shared_noise)
+    given |= options.given(timestep_spacing=timestep_spacing)
     given |= options.given(context_frames=context_frames, context_overlap=context_overlap) | travel
     networks = options.given(model=model, motion=motion, motion_norm=motion_norm, tokenizer=tokenizer)
     networks |= {"loras": tuple(lora)} if lora else {}
@@ -174,7 +175,7 @@ def _source(record: dict[str, Any], given: dict[str, Any]) -> _Source:
     if "model" in given:
         recorded = {name: value for name, value in recorded.items() if name not in _MODEL_OPTIONS}
     if given.keys() & {"model", "motion", "loras"}:
-        recorded = {name: value for name, value in recorded.items() if name not in ("weights_sha256", "sampling_scale")}
+        recorded.pop("weights_sha256", None)
     return _Source(**{**recorded, **given})
 
 
@@ -242,11 +243,7 @@ def _load(
         pipe = load(source.model, source.device, source.dtype, *networks, compile=compile, offload=offload)
         for note in pipe.components.notes:
             reporter.note(note)
-        used = pipe.weights_sha256, pipe.sampling_scale
-        if any(
-            was not in (None, now)
-            for was, now in zip((source.weights_sha256, source.sampling_scale), used, strict=True)
-        ):
+        if source.weights_sha256 not in (None, pipe.weights_sha256):
             reporter.warn(f"the weights of {source.model} are not the recorded ones: the video will differ")
     return pipe, {"import": imported - STARTED, "load": time.perf_counter() - imported}
 

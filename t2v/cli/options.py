@@ -63,6 +63,13 @@ TimestepSpacing = Annotated[
     str | None,
     typer.Option(help="Which timesteps the steps visit: leading, trailing, linspace. [default: the scheduler's]"),
 ]
+Guidance = Annotated[
+    str | None,
+    typer.Option(
+        help="Which network says what the text changes: video, the whole one, or image, the image model frame by "
+        f"frame, for temporal layers that learned without text. {_MODEL_DEFAULT}"
+    ),
+]
 GuidanceScale = Annotated[
     float | None, typer.Option(help=f"How closely to follow the text; 1 is without guidance. {_MODEL_DEFAULT}")
 ]

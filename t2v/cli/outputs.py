@@ -19,7 +19,6 @@ _OPTIONAL_TYPES = {
     "motion": str | None,
     "motion_norm": str,
     "offload": str,
-    "sampling_scale": int | float,
     "tokenizer": str | None,
     "loras": list,
     "threads": int,

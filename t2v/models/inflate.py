@@ -12,10 +12,7 @@ from t2v.errors import InputError
 from t2v.models.base import check_state_dict, load_config, load_header, load_state_dict, save_model
 from t2v.models.lora import is_lora
 from t2v.models.unet import MotionConfig, VideoUNet, is_temporal
-from t2v.nn.embeddings import FpsEmbedding
 from t2v.nn.init import init_parameters
-from t2v.nn.temporal_attention import TemporalAttention
-from t2v.nn.temporal_conv import TemporalConv
 
 __all__ = [
     "inflate",
@@ -24,7 +21,6 @@ __all__ = [
     "load_motion",
     "load_motion_config",
     "save_motion",
-    "scale_motion_",
     "spatial_hash",
     "temporal_hash",
     "temporal_parameters",
@@ -51,26 +47,6 @@ def init_temporal(unet: VideoUNet, generator: torch.Generator) -> None:
     for name, module in unet.named_modules():
         if isinstance(module, nn.Linear) and is_temporal(name):
             init_parameters(module, generator)
-
-
-@torch.no_grad()
-def scale_motion_(unet: VideoUNet, scale: float) -> None:
-    """Move the temporal layers of a U-Net towards identity, by weights (as arXiv 2109.01903 does between two models).
-
-    Args:
-        scale: 1 leaves them as they are; at 0 each frame goes through the image model alone. Between, a video moves
-            less, and what is in it keeps more of the shape that the image model gives it.
-    """
-    for module in unet.modules():
-        if isinstance(module, TemporalConv):
-            identity = torch.zeros_like(module.weight)
-            nn.init.dirac_(identity)
-            module.weight.copy_(module.weight.float().lerp(identity.float(), 1 - scale))
-            module.bias.mul_(scale)
-        elif isinstance(module, TemporalAttention | FpsEmbedding):
-            output = module.to_out if isinstance(module, TemporalAttention) else module.linear_2
-            output.weight.mul_(scale)
-            output.bias.mul_(scale)
 
 
 def temporal_parameters(unet: VideoUNet) -> dict[str, nn.Parameter]:

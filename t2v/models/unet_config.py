@@ -175,7 +175,6 @@ class MotionConfig:
     )
     shared_noise: float = 0.0  # share of the noise variance that all frames had in common in training
     sampling_shared_noise: float | None = None  # the same in sampling, unless told otherwise; None: as in training
-    sampling_scale: float = 1.0  # of the temporal layers in sampling, see `t2v.models.inflate.scale_motion_`
     temporal_conv: bool = True  # a convolution over frames after every spatial one
     temporal_attention: bool = True  # attention over frames after the spatial one
     fps_conditioning: bool = True  # the network is told the frame rate
@@ -193,8 +192,6 @@ class MotionConfig:
         for name, value in shares.items():
             if not (isinstance(value, int | float) and 0 <= value < 1):
                 raise InputError(f"motion config: {name} must be from 0 to below 1, got {value!r}")
-        if not (isinstance(self.sampling_scale, int | float) and 0 <= self.sampling_scale <= 1):
-            raise InputError(f"motion config: sampling_scale must be from 0 to 1, got {self.sampling_scale!r}")
         if not (self.temporal_conv or self.temporal_attention):
             raise InputError("motion config: temporal_conv and temporal_attention are both off; keep one of them")
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 MAX_FPS = 240.0
 FRAME_GUIDANCE = 1.2  # of the interpolation network: how closely to follow the known frames; 1 is without guidance
 TIMESTEP_SPACINGS = ("leading", "trailing", "linspace")
+GUIDANCES = ("video", "image")  # which network says what the text changes, see `t2v.diffusion.guidance`
 
 
 class GenerationOptions(TypedDict, total=False):
@@ -25,6 +26,7 @@ class GenerationOptions(TypedDict, total=False):
     num_inference_steps: int
     sampler: str
     timestep_spacing: "TimestepSpacing | None"
+    guidance: str
     guidance_scale: float
     guidance_rescale: float
     shared_noise: float
@@ -48,6 +50,7 @@ class GenerationSettings:
     num_inference_steps: int = 25
     sampler: str = "dpmpp_2m"
     timestep_spacing: "TimestepSpacing | None" = None  # one of TIMESTEP_SPACINGS; None: the scheduler's
+    guidance: str = "video"  # one of GUIDANCES
     guidance_scale: float = 7.5  # 1 turns guidance off
     guidance_rescale: float = 0.0  # 0 to 1, arXiv 2305.08891 section 3.4
     shared_noise: float = 0.0  # share of the noise variance common to all frames: more is steadier and moves less
@@ -83,7 +86,8 @@ class GenerationSettings:
         for name in ("sampler", "negative_prompt"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"{name} must be text, got {getattr(self, name)!r}")
-
+        if self.guidance not in GUIDANCES:
+            raise InputError(f"unknown guidance {self.guidance!r}; known are {', '.join(GUIDANCES)}")
         if self.timestep_spacing not in (None, *TIMESTEP_SPACINGS):
             known = ", ".join(TIMESTEP_SPACINGS)
             raise InputError(f"unknown timestep_spacing {self.timestep_spacing!r}; known are {known}")

@@ -16,13 +16,12 @@ from torch import Tensor
 
 import t2v
 from t2v.diffusion.context import in_windows
-from t2v.diffusion.guidance import batched_guidance
+from t2v.diffusion.guidance import batched_guidance, frame_by_frame, image_guidance
 from t2v.diffusion.noise import share_noise
 from t2v.diffusion.sampling import OWN_TIMESTEPS, check_sampler, sample
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
 from t2v.models.folder import Components, load_components
-from t2v.models.inflate import scale_motion_
 from t2v.models.text_encoder import unseen_words
 from t2v.pipelines.advice import memory_advice, spacing_advice, word_advice
 from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
@@ -92,8 +91,6 @@ def load(
     placement = Placement(on, offload or ("none" if plan is None else plan.offload))
     networks = (tokenizer, loras, motion_norm)
     components = load_components(name, motion, resolve_dtype(dtype, on), placement.load_device, *networks)
-    if components.unet.motion is not None:
-        scale_motion_(components.unet, components.unet.motion.sampling_scale)
     pipe = TextToVideoPipeline(components, placement)
     pipe.defaults = replace(pipe.defaults, **(plan.options if plan is not None else {}))
     if compile:
@@ -148,9 +145,6 @@ class TextToVideoPipeline:
         weight = self.unet.conv_in.weight
         self.placement = placement or Placement(weight.device)
         self.device, self.dtype = self.placement.device, weight.dtype
-        self.sampling_scale = (
-            components.unet.motion.sampling_scale
-        )  # of the temporal layers as loaded, see scale_motion_
         self._weights_hash = ThreadPoolExecutor(1).submit(lambda: components.weights_hash)
 
     @property
@@ -276,8 +270,11 @@ class TextToVideoPipeline:
             if callback is not None:
                 callback(step_index, num_steps, lambda: Video(self._decode(x0, settings), settings.fps))
 
-        guidance = settings.guidance_scale, settings.guidance_rescale
-        denoiser = batched_guidance(windows, embeds[:1], embeds[1:], *guidance)
+        guidance = embeds[:1], embeds[1:], settings.guidance_scale, settings.guidance_rescale
+        if settings.guidance == "image":
+            denoiser = image_guidance(windows, in_windows(frame_by_frame(network), at_once, 0), *guidance)
+        else:
+            denoiser = batched_guidance(windows, *guidance)
         factor, channels = self.autoencoder.downsample_factor, self.unet.config.in_channels
         shape = (1, channels, settings.num_frames, settings.height // factor, settings.width // factor)
         generator = torch.Generator().manual_seed(seed)
@@ -320,7 +317,6 @@ class TextToVideoPipeline:
             "tokenizer": self.components.tokenizer_path,
             "loras": list(self.components.loras),
             "weights_sha256": self.weights_sha256,
-            "sampling_scale": self.sampling_scale,
             "device": str(self.device),
             "dtype": dtype_name(self.dtype),
             "compile": self.network is not self.unet,

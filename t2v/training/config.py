@@ -373,6 +373,7 @@ class ValidationConfig(Section):
 class VideoValidationConfig(ValidationConfig):
     """Videos that are made along the way, to look at."""
 
+    guidance: Literal["video", "image"] = "video"  # which network says what the text changes
     fps: float = Field(default=8.0, gt=0)
 
 

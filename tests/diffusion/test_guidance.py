@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from t2v.diffusion.guidance import batched_guidance, classifier_free_guidance, guide
+from t2v.diffusion.guidance import (
+    batched_guidance,
+    classifier_free_guidance,
+    frame_by_frame,
+    guide,
+    image_guidance,
+)
 
 
 def make_outputs(channels=4):
@@ -85,5 +91,63 @@ def test_batched_guidance_keeps_the_conditional_learned_variance():
         return torch.cat([x, x], dim=1) + prompt_embeds.reshape(-1, 1, 1, 1, 1)
 
     output = batched_guidance(network, prompt, negative, 3.0)(x, timestep)
+    torch.testing.assert_close(output[:, :4], x + 3)
+    assert torch.equal(output[:, 4:], x + 1)
+
+
+def neighbours(x, timestep, prompt_embeds):
+    """A network whose temporal part, where there are frames, adds those before."""
+    pull = prompt_embeds.mean(dim=(1, 2)).reshape(-1, *[1] * (x.ndim - 1))
+    return torch.tanh(x) * pull + timestep + (x.roll(1, dims=2) if x.ndim == 5 else 0)
+
+
+@pytest.mark.parametrize("of_frames", [False, True])
+def test_a_network_of_images_runs_frame_by_frame(of_frames):
+    x, timestep = make_outputs()[0], torch.tensor(3)
+    embeds = torch.rand(2, 3, 6, 8) if of_frames else torch.rand(2, 6, 8)
+    output = frame_by_frame(neighbours)(x, timestep, embeds)
+    for index in range(3):
+        alone = neighbours(x[:, :, index], timestep, embeds[:, index] if of_frames else embeds)
+        torch.testing.assert_close(output[:, :, index], alone)
+
+
+def test_image_guidance_takes_what_the_text_changes_from_the_image_model():
+    x, timestep = make_outputs()[0], torch.tensor(3)
+    prompt, negative = torch.rand(2, 6, 8), torch.rand(2, 6, 8)
+    image = frame_by_frame(neighbours)
+    denoiser = image_guidance(neighbours, image, prompt, negative, 5.0)
+    pull = image(x, timestep, prompt) - image(x, timestep, negative)
+    torch.testing.assert_close(denoiser(x, timestep), neighbours(x, timestep, prompt) + 4 * pull)
+    rescaled = image_guidance(neighbours, image, prompt, negative, 5.0, 1.0)(x, timestep)
+    for output, conditional in zip(rescaled, neighbours(x, timestep, prompt), strict=True):
+        torch.testing.assert_close(output.std(), conditional.std())
+
+
+def test_image_guidance_of_a_network_without_temporal_layers_is_the_usual_one():
+    x, timestep = make_outputs()[0], torch.tensor(3)
+    prompt, negative = torch.rand(2, 6, 8), torch.rand(2, 6, 8)
+    still = frame_by_frame(neighbours)
+    output = image_guidance(still, still, prompt, negative, 5.0, 0.7)(x, timestep)
+    torch.testing.assert_close(output, batched_guidance(still, prompt, negative, 5.0, 0.7)(x, timestep))
+
+
+def test_image_guidance_at_scale_1_runs_the_video_network_alone():
+    x, timestep, embeds = make_outputs()[0], torch.tensor(3), torch.rand(2, 6, 8)
+
+    def never(x, timestep, prompt_embeds):
+        raise AssertionError("must not be called")
+
+    denoiser = image_guidance(neighbours, never, embeds, embeds, 1.0)
+    assert torch.equal(denoiser(x, timestep), neighbours(x, timestep, embeds))
+
+
+def test_image_guidance_keeps_the_learned_variance_of_the_video_network():
+    x, timestep = make_outputs()[0], torch.tensor(3)
+    prompt, negative = torch.ones(2, 1, 1), torch.zeros(2, 1, 1)
+
+    def network(x, timestep, prompt_embeds):
+        return torch.cat([x, x], dim=1) + prompt_embeds.reshape(-1, *[1] * (x.ndim - 1))
+
+    output = image_guidance(network, frame_by_frame(network), prompt, negative, 3.0)(x, timestep)
     torch.testing.assert_close(output[:, :4], x + 3)
     assert torch.equal(output[:, 4:], x + 1)

@@ -16,7 +16,6 @@ from t2v.models.inflate import (
     load_motion,
     load_motion_config,
     save_motion,
-    scale_motion_,
     temporal_parameters,
 )
 from t2v.models.unet import MotionConfig, VideoUNet, VideoUNetConfig
@@ -324,25 +323,6 @@ def test_save_motion_writes_the_config_beside_and_inside(tmp_path: Path) -> None
     assert MotionConfig.from_dict(config) == MOTION
 
 
-def test_scale_of_motion_goes_from_the_image_model_to_what_was_trained() -> None:
-    x, timesteps, text = inputs()
-    rate = torch.tensor([6.0, 6.0])
-    trained = trained_unet()
-
-    def at(scale: float) -> torch.Tensor:
-        unet = trained_unet()
-        scale_motion_(unet, scale)
-        with torch.no_grad():
-            return unet(x, timesteps, text, fps=rate)
-
-    with torch.no_grad():
-        whole, frames = trained(x, timesteps, text, fps=rate), image_unet()(x, timesteps, text)
-    assert torch.equal(at(1.0), whole)
-    assert torch.equal(at(0.0), frames)
-    distances = [(at(scale) - frames).norm() for scale in (0.0, 0.3, 0.6, 1.0)]
-    assert distances == sorted(distances) and distances[1] > 0
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -353,8 +333,6 @@ def test_scale_of_motion_goes_from_the_image_model_to_what_was_trained() -> None
         {"fps": "8"},
         {"shared_noise": 1.0},
         {"sampling_shared_noise": 1.0},
-        {"sampling_scale": 1.5},
-        {"sampling_scale": "1"},
         {"fps_range": 8.0},
         {"fps_range": [8.0, 4.0]},
         {"fps_range": ["4", "8"]},

@@ -1,21 +1,20 @@
 import dataclasses
 import functools
-import json
-import shutil
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import t2v
+from t2v.diffusion.context import in_windows
 from t2v.diffusion.guidance import classifier_free_guidance
 from t2v.diffusion.noise import share_noise
 from t2v.diffusion.sampling import sample
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
 from t2v.pipelines.inspection import default_settings, motion_warnings
+from t2v.pipelines.prompt_travel import embeds_of_frames
 
 PROMPT = "a robot dancing in times square"
 
@@ -36,24 +35,6 @@ def test_the_motion_says_how_much_noise_its_frames_share(pipe, tiny_model):
         motion = dataclasses.replace(pipe.unet.motion, shared_noise=own, sampling_shared_noise=in_sampling)
         defaults = default_settings(tiny_model, pipe.unet.config, motion, pipe.autoencoder.config)
         assert defaults.shared_noise == expected
-
-
-def test_the_motion_says_how_strong_its_layers_are(pipe, tiny_model, tmp_path):
-    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
-    config = json.loads((folder / "motion" / "config.json").read_text())
-    (folder / "motion" / "config.json").write_text(json.dumps({**config, "sampling_scale": 0}))
-    still = t2v.load(str(folder), device="cpu", dtype="fp32")
-    videos = [each(PROMPT, seed=0, num_frames=3) for each in (pipe, still)]
-    assert [video.metadata["sampling_scale"] for video in videos] == [1, 0]
-    noise, text = (
-        torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0)),
-        pipe.text_encoder.encode([PROMPT]),
-    )
-    with torch.inference_mode():
-        moved, frames = (each.unet(noise, torch.tensor([500]), text, fps=8.0) for each in (pipe, still))
-        alone = [still.unet(frame, torch.tensor([500]), text) for frame in noise.unbind(2)]
-    assert torch.allclose(frames, torch.stack(alone, 2), atol=1e-5)
-    assert not torch.allclose(moved, frames, atol=1e-3)
 
 
 def test_rates_beyond_those_of_the_training_are_warned_of(pipe):
@@ -81,6 +62,30 @@ def test_video_is_what_its_parts_make_one_after_the_other(pipe):
     assert np.abs(video.frames - expected.clip(0, 255)).max() < 0.51
 
 
+@pytest.mark.parametrize("context_frames", [None, 4])
+def test_guidance_by_the_image_model_is_that_of_each_frame_alone(pipe, context_frames):
+    """The context is as long as the video or, for 6 frames, half of it and more: frames alone know no windows."""
+    num_frames = 4 if context_frames is None else 6
+    options = {"num_frames": num_frames, "context_frames": context_frames, "context_overlap": 2, "fps": 6}
+    video = pipe(PROMPT, seed=5, guidance="image", guidance_scale=4, prompt_at={2: "a cat"}, **options)
+    with torch.inference_mode():
+        texts = pipe.text_encoder.encode([PROMPT, "a cat", ""])
+        prompt, negative = embeds_of_frames(texts[:2], [0, 2], num_frames), texts[2:]
+
+        def denoiser(x, timestep):
+            whole = in_windows(lambda x, t, text: pipe.unet(x, t, text, fps=6.0), 4, 2)(x, timestep, prompt[None])
+            alone = [
+                pipe.unet(x[:, :, f], timestep, prompt[f : f + 1]) - pipe.unet(x[:, :, f], timestep, negative)
+                for f in range(num_frames)
+            ]
+            return whole + 3 * torch.stack(alone, dim=2)
+
+        noise = torch.randn(1, 4, num_frames, 8, 8, generator=torch.Generator().manual_seed(5))
+        latents = sample("euler", denoiser, pipe.schedule, noise, 3)
+        frames = pipe._decode(latents, pipe.defaults)
+    assert np.abs(video.frames.astype(int) - frames).max() <= 1
+
+
 def test_image_is_the_one_diffusers_makes(pipe, tiny_model):
     diffusers = pytest.importorskip("diffusers")
     peer = diffusers.StableDiffusionPipeline.from_pretrained(tiny_model)
@@ -106,6 +111,7 @@ def test_videos_of_a_batch_equal_the_same_seeds_alone(pipe):
     [
         {"fps": 24},
         {"negative_prompt": "a cat"},
+        {"guidance": "image"},
         {"guidance_scale": 1},
         {"guidance_rescale": 0.7},
         {"shared_noise": 0.5},

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from t2v.data.transforms import to_pixels
 from t2v.data.video_io import write_video
-from t2v.diffusion.guidance import batched_guidance
+from t2v.diffusion.guidance import batched_guidance, frame_by_frame, image_guidance
 from t2v.diffusion.noise import share_noise
 from t2v.diffusion.sampling import check_sampler, sample
 from t2v.diffusion.schedule import NoiseSchedule
@@ -177,7 +177,11 @@ class TemporalObjective:
             def denoise(x: Tensor, timestep: Tensor, text: Tensor, /) -> Tensor:
                 return network(x, timestep, text, settings.fps)
 
-            denoiser = batched_guidance(denoise, prompt, empty, settings.guidance_scale)
+            guidance = prompt, empty, settings.guidance_scale
+            if settings.guidance == "image":
+                denoiser = image_guidance(denoise, frame_by_frame(denoise), *guidance)
+            else:
+                denoiser = batched_guidance(denoise, *guidance)
             latents = sample(settings.sampler, denoiser, self.schedule, noise, settings.num_inference_steps)
             video = self.autoencoder.decode(latents / self.autoencoder.config.scaling_factor)
             videos.append(to_pixels(video[0].transpose(0, 1)))
