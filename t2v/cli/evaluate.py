@@ -68,6 +68,7 @@ def motion(
     fps: options.Fps = None,
     num_inference_steps: options.NumInferenceSteps = None,
     sampler: options.Sampler = None,
+    guidance: options.Guidance = None,
     guidance_scale: options.GuidanceScale = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -94,7 +95,7 @@ def motion(
         from t2v.evaluation.motion_report import MotionRequest, evaluate_motion
         from t2v.pipelines.settings import GenerationSettings, check_seed
 
-        settings = _settings(num_frames, fps, num_inference_steps, sampler, guidance_scale)
+        settings = _settings(num_frames, fps, num_inference_steps, sampler, guidance, guidance_scale)
         check_seed(seed, max(1, len(captions)))
         pipe = _load(model, motion, device, dtype) if captions else None
         defaults = GenerationSettings() if pipe is None else pipe.defaults
@@ -120,6 +121,7 @@ def sheet(
     fps: options.Fps = None,
     num_inference_steps: options.NumInferenceSteps = None,
     sampler: options.Sampler = None,
+    guidance: options.Guidance = None,
     guidance_scale: options.GuidanceScale = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -136,7 +138,7 @@ def sheet(
     if (prompts is None) == (clips is None):
         raise InputError("give either --prompts FILE or --clips FOLDER")
     check_file(output, ".png", overwrite)
-    settings = _settings(num_frames, fps, num_inference_steps, sampler, guidance_scale)
+    settings = _settings(num_frames, fps, num_inference_steps, sampler, guidance, guidance_scale)
     reporter = Reporter(quiet)
     with reporter.stage("drawing"):
         if clips is not None:
@@ -161,6 +163,7 @@ def frame_rates(
     num_frames: options.NumFrames = None,
     num_inference_steps: options.NumInferenceSteps = None,
     sampler: options.Sampler = None,
+    guidance: options.Guidance = None,
     guidance_scale: options.GuidanceScale = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -178,7 +181,7 @@ def frame_rates(
     if (prompts is None) == (clips is None):
         raise InputError("give either --prompts FILE or --clips FOLDER")
     check_file(output, ".json", overwrite)
-    settings = _settings(num_frames, None, num_inference_steps, sampler, guidance_scale)
+    settings = _settings(num_frames, None, num_inference_steps, sampler, guidance, guidance_scale)
     reporter = Reporter(quiet)
     with reporter.stage("measuring"):
         pipe = None if prompts is None else _load(model, motion, device, dtype)
@@ -207,6 +210,7 @@ def _settings(
     fps: float | None,
     num_inference_steps: int | None,
     sampler: str | None,
+    guidance: str | None,
     guidance_scale: float | None,
 ) -> "GenerationOptions":
     """The settings that were given, checked."""
@@ -217,6 +221,7 @@ def _settings(
         fps=fps,
         num_inference_steps=num_inference_steps,
         sampler=sampler,
+        guidance=guidance,
         guidance_scale=guidance_scale,
     )
     return GenerationSettings.check_options(given, "the command line")

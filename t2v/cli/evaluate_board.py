@@ -48,6 +48,7 @@ def mini_board(
     seed: VideoSeed = 0,
     num_inference_steps: options.NumInferenceSteps = None,
     sampler: options.Sampler = None,
+    guidance: options.Guidance = None,
     guidance_scale: options.GuidanceScale = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -75,7 +76,8 @@ def mini_board(
     sheet = output.with_suffix(".jpg")
     for file, suffix in ((output, ".json"), (sheet, ".jpg")):
         check_file(file, suffix, overwrite)
-    given = options.given(num_inference_steps=num_inference_steps, sampler=sampler, guidance_scale=guidance_scale)
+    given = options.given(num_inference_steps=num_inference_steps, sampler=sampler)
+    given |= options.given(guidance=guidance, guidance_scale=guidance_scale)
     settings = GenerationSettings.check_options(given, "the command line")
     clips, judge = BoardData.read(data, num_videos), load_recogniser(recogniser or ZOO / "recogniser")
     check_seed(seed * judge.config.num_frames, judge.config.num_frames * num_videos)

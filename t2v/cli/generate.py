@@ -151,11 +151,13 @@ def _prompts(prompt: str | None, prompts_file: Path | None, record: dict[str, An
 
 
 def _recorded_settings(record: dict[str, Any], networks: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a record; the share of common noise is that of its motion, and goes with it."""
-    other_motion = networks.keys() & {"model", "motion"}
-    return {
-        name: value for name, value in record.get("settings", {}).items() if name != "shared_noise" or not other_motion
-    }
+    """The settings of a record, which are all there were; the share of common noise goes with the motion it is of."""
+    if "settings" not in record:
+        return {}
+    settings = {"guidance": "video", **record["settings"]}
+    if networks.keys() & {"model", "motion"}:
+        settings.pop("shared_noise", None)
+    return settings
 
 
 def _check_factor(factor: int, several_prompts: bool) -> None:

@@ -105,8 +105,8 @@ def _facts(found: "ModelInfo") -> list[tuple[str, Any]]:
         ),
         (
             "defaults",
-            f"{settings.sampler}{spacing}, {settings.num_inference_steps} steps, guidance {settings.guidance_scale:g}, "
-            f"{settings.fps:g} fps",
+            f"{settings.sampler}{spacing}, {settings.num_inference_steps} steps, guidance {settings.guidance_scale:g} "
+            f"by the {settings.guidance} network, {settings.fps:g} fps",
         ),
         (
             "memory",

@@ -85,13 +85,14 @@ def image_guidance(
         video(prompt) + (guidance_scale - 1) * (image(prompt) - image(negative prompt))
 
     Temporal layers that learned from video without text were never asked what a prompt changes; the image model was.
-    This is the composition of two guidances in arXiv 2211.09800, equation 3, where what is left out is the temporal
-    layers in place of a picture, at scale 1. It costs two runs of the image model and one of the whole network, where
-    `batched_guidance` costs two of the whole one. At guidance_scale 1 `image` never runs.
+    This is arXiv 2211.09800, equation 3, with the text where it has the picture and the temporal layers, at scale 1,
+    where it has the text. It costs two runs of the image model and one of the whole network, where `batched_guidance`
+    costs two of the whole one. At guidance_scale 1 `image` never runs.
 
     Args:
         video: the whole network.
         image: the same without its temporal layers, as `frame_by_frame` gives it.
+        prompt_embeds, negative_prompt_embeds: (B, L, D) for all frames or (B, F, L, D).
     """
     if guidance_scale == 1:
         return lambda x, timestep, /: video(x, timestep, prompt_embeds)
@@ -100,7 +101,7 @@ def image_guidance(
     def guided(x: Tensor, timestep: Tensor, /) -> Tensor:
         conditional = video(x, timestep, prompt_embeds)
         without_text, with_text = image(torch.cat([x, x]), timestep, both_embeds).chunk(2)
-        unconditional = conditional + without_text - with_text
+        unconditional = conditional - (with_text - without_text)  # in this order: 16-bit numbers keep small differences
         return guide(conditional, unconditional, guidance_scale, guidance_rescale, num_channels=x.shape[1])
 
     return guided
@@ -109,7 +110,7 @@ def image_guidance(
 def frame_by_frame(network: ConditionalDenoiser) -> ConditionalDenoiser:
     """A network of images (N, C, h, w) and embeddings (N, L, D) as one of videos (B, C, F, h, w), with N = B F.
 
-    Its embeddings are (B, L, D) for all frames or (B, F, L, D).
+    The result takes embeddings (B, L, D) for all frames or (B, F, L, D).
     """
 
     def image(x: Tensor, timestep: Tensor, prompt_embeds: Tensor, /) -> Tensor:

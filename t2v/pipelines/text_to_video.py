@@ -22,6 +22,7 @@ from t2v.diffusion.sampling import OWN_TIMESTEPS, check_sampler, sample
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
 from t2v.models.folder import Components, load_components
+from t2v.models.modelscope import ModelScopeConfig
 from t2v.models.text_encoder import unseen_words
 from t2v.pipelines.advice import memory_advice, spacing_advice, word_advice
 from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
@@ -207,6 +208,8 @@ class TextToVideoPipeline:
     def check(self, settings: GenerationSettings) -> None:
         """Raise InputError for settings that this model cannot take."""
         check_sampler(settings.sampler)
+        if settings.guidance == "image" and isinstance(self.unet.motion, ModelScopeConfig):
+            raise InputError("ModelScope's temporal layers cannot be left out, as --guidance image does: use video")
         settings.check_size(self.autoencoder.downsample_factor)
         settings.check_frames()
 
@@ -272,7 +275,8 @@ class TextToVideoPipeline:
 
         guidance = embeds[:1], embeds[1:], settings.guidance_scale, settings.guidance_rescale
         if settings.guidance == "image":
-            denoiser = image_guidance(windows, in_windows(frame_by_frame(network), at_once, 0), *guidance)
+            image = in_windows(frame_by_frame(network), at_once, 0)  # windows only for the memory
+            denoiser = image_guidance(windows, image, *guidance)
         else:
             denoiser = batched_guidance(windows, *guidance)
         factor, channels = self.autoencoder.downsample_factor, self.unet.config.in_channels

@@ -89,19 +89,21 @@ def hardware(device: torch.device) -> str:
 
 
 def _use(folder: Path, config: TrainConfig) -> str:
+    by_image = getattr(getattr(config, "validation", None), "guidance", "video") == "image"
+    guidance = " --guidance image" if by_image else ""
     commands = {
         "autoencoder": f"t2v train image --model {folder / 'model'} --data PICTURES",
         "image": f"t2v train temporal --model {folder / 'model'} --data VIDEOS",
-        "temporal": f't2v generate --model {_base(config)} --motion {folder / "motion"} "..."',
+        "temporal": f't2v generate --model {_base(config)} --motion {folder / "motion"}{guidance} "..."',
         "interpolation": f"t2v interpolate a.png b.png -o clip.mp4 --model {_base(config)} --interpolation "
         f"{folder / 'interpolation'}",
     }
     if (folder / "model" / "motion").is_dir():
-        commands["temporal"] = f't2v generate --model {folder / "model"} "..."'
+        commands["temporal"] = f't2v generate --model {folder / "model"}{guidance} "..."'
     elif (folder / "motion_lora").is_dir():
         motion = f" --motion {config.model.motion}" if config.model.motion else ""  # type: ignore[attr-defined]
         lora = folder / "motion_lora" / LORA_FILE
-        commands["temporal"] = f't2v generate --model {_base(config)}{motion} --lora {lora} "..."'
+        commands["temporal"] = f't2v generate --model {_base(config)}{motion} --lora {lora}{guidance} "..."'
     text = f"```sh\n{commands[config.stage]}\n```"
     if (folder / "motion").is_dir() and is_animatediff(folder / "motion"):
         text += (

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,6 +45,7 @@ def test_generate_writes_video_and_record_to_outputs(t2v_command, tiny_model, tm
 
 def test_generate_from_record_repeats_bit_for_bit(t2v_command, tiny_model, tmp_path):
     options = ("--num-frames", 3, "--fps", 12, "--sampler", "ddpm", "--guidance-scale", 2, "--negative-prompt", "a cat")
+    options += ("--guidance", "image")
     assert t2v_command("generate", PROMPT, "--model", tiny_model, "-o", "x.webm", *options).code == 0
     done = t2v_command("generate", "--from", "x.json")
     assert (done.code, done.out) == (0, "x-repeat.webm\n")
@@ -52,6 +54,20 @@ def test_generate_from_record_repeats_bit_for_bit(t2v_command, tiny_model, tmp_p
     for record in (first, second):
         del record["seconds"], record["file"]
     assert first == second
+
+
+def test_a_record_without_guidance_was_made_by_the_video_network(t2v_command, tiny_model):
+    config = tiny_model / "generation_config.json"
+    assert t2v_command("generate", PROMPT, "--model", tiny_model, "-o", "x.gif").code == 0
+    assert t2v_command("generate", PROMPT, "--model", tiny_model, "-o", "image.gif", "--guidance", "image").code == 0
+    assert Path("x.gif").read_bytes() != Path("image.gif").read_bytes()
+    record = json.loads(Path("x.json").read_text())
+    del record["settings"]["guidance"]
+    Path("x.json").write_text(json.dumps(record))
+    model = Path(shutil.copytree(tiny_model, "model"))
+    (model / config.name).write_text(json.dumps(json.loads(config.read_text()) | {"guidance": "image"}))
+    assert t2v_command("generate", "--from", "x.json", "--model", model, "-o", "y.gif").code == 0
+    assert Path("y.gif").read_bytes() == Path("x.gif").read_bytes()
 
 
 def test_generate_from_record_takes_other_options(t2v_command, tiny_model):
@@ -268,6 +284,7 @@ BAD = {
     "fps": (("a", "--fps", 0), "fps must be above 0"),
     "steps": (("a", "--num-inference-steps", 0), "num_inference_steps must be"),
     "guidance": (("a", "--guidance-scale", -1), "guidance_scale must be at least 0"),
+    "guidance by": (("a", "--guidance", "text"), "unknown guidance 'text'; known are video, image"),
     "chunk": (("a", "--chunk-size", 0), "chunk_size must be"),
     "attention chunk": (("a", "--attention-chunk-size", 0), "attention_chunk_size must be"),
     "tile": (("a", "--tile-size", 30), "tile_size 30 is not a multiple of 4, as this model needs: use 28 or 32"),

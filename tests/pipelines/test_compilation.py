@@ -48,6 +48,9 @@ def test_one_graph_serves_all_timesteps_and_rates(unet: VideoUNet) -> None:
     x, text = inputs(6)
     torch.testing.assert_close(network(x, 500.0, text, fps=8.0), unet(x, 500.0, text, 8.0), **CLOSE)
     assert counter.frame_count == 2
+    image = x[:, :, 0]
+    torch.testing.assert_close(network(image, 500.0, text, fps=8.0), unet(image, 500.0, text, 8.0), **CLOSE)
+    assert counter.frame_count == 3
 
 
 @torch.inference_mode()

@@ -6,6 +6,7 @@ import torch
 import t2v
 from t2v.diffusion.guidance import batched_guidance
 from t2v.diffusion.sampling import sampling_steps
+from t2v.errors import InputError
 from t2v.pipelines.inspection import inspect_model
 from tests.models.peers import PROMPT, relative
 
@@ -59,3 +60,8 @@ def test_what_it_is_made_of(modelscope_folder, pipe):
     assert counts["unet"] + counts["motion"] == sum(parameter.numel() for parameter in pipe.unet.parameters())
     assert counts["motion"] > counts["unet"] / 3
     assert found.schedule == pipe.schedule
+
+
+def test_its_temporal_layers_cannot_be_left_out_for_guidance(pipe):
+    with pytest.raises(InputError, match="cannot be left out, as --guidance image does: use video"):
+        pipe(PROMPT, guidance="image")

@@ -66,10 +66,16 @@ def test_temporal_goes_on_from_given_motion(configure: Configure, tmp_path: Path
         Trainer(configure("temporal", f"init_from={tmp_path / 'first'}", "model.temporal.conv=false"))
 
 
-def test_temporal_samples_a_video_of_each_prompt(configure: Configure, tmp_path: Path) -> None:
-    Trainer(configure("temporal", "max_steps=1", "validation.fps=6")).run()
+@pytest.mark.parametrize("guidance", ["video", "image"])
+def test_temporal_samples_a_video_of_each_prompt(configure: Configure, tmp_path: Path, guidance: str) -> None:
+    trainer = Trainer(configure("temporal", "max_steps=1", "validation.fps=6", f"validation.guidance={guidance}"))
+    images = []  # calls with single images
+    trainer.objective.network.register_forward_pre_hook(lambda _, inputs: images.append(inputs[0].ndim == 4))
+    trainer.run()
     info = probe(tmp_path / "run" / "samples" / "samples-00000001.mp4")
     assert (info.num_frames, float(info.fps)) == (4, 6.0)
+    assert any(images) == (guidance == "image")
+    assert ("--guidance image" in (tmp_path / "run" / "README.md").read_text()) == (guidance == "image")
 
 
 def test_temporal_skips_what_it_cannot_use_and_says_so(configure: Configure, clips: Path, tmp_path: Path) -> None:
