@@ -39,6 +39,7 @@ class Setting:
     sampler: str
     num_inference_steps: int
     guidance_scale: float
+    guidance: str = "video"  # which network says what the text changes
 
 
 SETTINGS = [
