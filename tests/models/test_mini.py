@@ -13,6 +13,7 @@ from t2v.diffusion.sampling import sample
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.evaluation.frame_metrics import psnr
 from t2v.models.folder import load_components
+from t2v.pipelines.inspection import inspect_model
 from t2v.pipelines.interpolation.diffusion import FillSettings, load_interpolation
 
 ZOO = Path(t2v.__file__).parent / "zoo"
@@ -65,6 +66,11 @@ def test_mini_fits_its_share_of_the_repository():
 def test_mini_knows_the_words_of_the_readme(mini):
     assert mini.vocabulary is not None
     assert {"robot", "dancing", "times", "square", "cat", "jumping", "beach"} <= set(mini.vocabulary)
+
+
+def test_mini_asks_its_image_model_what_the_text_changes():
+    """Its temporal layers never saw a text."""
+    assert inspect_model("mini").settings.guidance == "image"
 
 
 def test_mini_temporal_layers_are_not_at_identity(mini):
