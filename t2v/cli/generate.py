@@ -74,6 +74,7 @@ def generate(
     guidance: options.Guidance = None,
     guidance_scale: options.GuidanceScale = None,
     guidance_rescale: options.GuidanceRescale = None,
+    motion_guidance: options.MotionGuidance = None,
     shared_noise: options.SharedNoise = None,
     negative_prompt: options.NegativePrompt = None,
     prompt_at: options.PromptAt = None,
@@ -114,7 +115,7 @@ def generate(
     given |= options.given(num_inference_steps=num_inference_steps, sampler=sampler, negative_prompt=negative_prompt)
     given |= options.given(guidance=guidance, guidance_scale=guidance_scale)
     given |= options.given(guidance_rescale=guidance_rescale, shared_noise=shared_noise)
-    given |= options.given(timestep_spacing=timestep_spacing)
+    given |= options.given(motion_guidance=motion_guidance, timestep_spacing=timestep_spacing)
     given |= options.given(context_frames=context_frames, context_overlap=context_overlap) | travel
     networks = options.given(model=model, motion=motion, motion_norm=motion_norm, tokenizer=tokenizer)
     networks |= {"loras": tuple(lora)} if lora else {}

@@ -76,6 +76,13 @@ GuidanceScale = Annotated[
 GuidanceRescale = Annotated[
     float | None, typer.Option(help="0 to 1: takes back the contrast that guidance adds. [default: 0]")
 ]
+MotionGuidance = Annotated[
+    float | None,
+    typer.Option(
+        help="With --guidance image, how closely to follow the temporal layers: below 1 less moves, above 1 more. "
+        f"{_MODEL_DEFAULT}"
+    ),
+]
 SharedNoise = Annotated[
     float | None,
     typer.Option(

@@ -79,28 +79,33 @@ def image_guidance(
     negative_prompt_embeds: Tensor,
     guidance_scale: float,
     guidance_rescale: float = 0.0,
+    motion_guidance: float = 1.0,
 ) -> Denoiser:
     """One denoiser of videos (B, C, F, h, w) whose text guidance is that of the image model:
 
-        video(prompt) + (guidance_scale - 1) * (image(prompt) - image(negative prompt))
+        image(negative prompt) + guidance_scale * (image(prompt) - image(negative prompt))
+                               + motion_guidance * (video(prompt) - image(prompt))
 
     Temporal layers that learned from video without text were never asked what a prompt changes; the image model was.
-    This is arXiv 2211.09800, equation 3, with the text where it has the picture and the temporal layers, at scale 1,
-    where it has the text. It costs two runs of the image model and one of the whole network, where `batched_guidance`
-    costs two of the whole one. At guidance_scale 1 `image` never runs.
+    This is arXiv 2211.09800, equation 3, with the text where it has the picture and the temporal layers where it has
+    the text. It costs two runs of the image model and one of the whole network, where `batched_guidance` costs two of
+    the whole one. At scales of 1 `image` never runs.
 
     Args:
         video: the whole network.
         image: the same without its temporal layers, as `frame_by_frame` gives it.
         prompt_embeds, negative_prompt_embeds: (B, L, D) for all frames or (B, F, L, D).
+        motion_guidance: 1 is what the temporal layers learned; below it moves less, and above it more.
     """
-    if guidance_scale == 1:
+    if guidance_scale == motion_guidance == 1:
         return lambda x, timestep, /: video(x, timestep, prompt_embeds)
     both_embeds = torch.cat([negative_prompt_embeds, prompt_embeds])
 
     def guided(x: Tensor, timestep: Tensor, /) -> Tensor:
         conditional = video(x, timestep, prompt_embeds)
         without_text, with_text = image(torch.cat([x, x]), timestep, both_embeds).chunk(2)
+        if motion_guidance != 1:
+            conditional = guide(conditional, with_text, motion_guidance, num_channels=x.shape[1])
         unconditional = conditional - (with_text - without_text)  # in this order: 16-bit numbers keep small differences
         return guide(conditional, unconditional, guidance_scale, guidance_rescale, num_channels=x.shape[1])
 

@@ -32,6 +32,9 @@ def spacing_advice(sampler: str) -> str:
     return f"sampler {sampler} has timesteps of its own: --timestep-spacing changes nothing"
 
 
+MOTION_GUIDANCE_ADVICE = "--motion-guidance changes nothing without --guidance image"
+
+
 def word_advice(model: str, words: list[str]) -> str:
     """The warning about words that a model never saw."""
     quoted = ", ".join(f'"{word}"' for word in words)

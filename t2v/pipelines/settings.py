@@ -29,6 +29,7 @@ class GenerationOptions(TypedDict, total=False):
     guidance: str
     guidance_scale: float
     guidance_rescale: float
+    motion_guidance: float
     shared_noise: float
     negative_prompt: str
     prompt_at: Mapping[int, str]
@@ -53,6 +54,7 @@ class GenerationSettings:
     guidance: str = "video"  # one of GUIDANCES
     guidance_scale: float = 7.5  # 1 turns guidance off
     guidance_rescale: float = 0.0  # 0 to 1, arXiv 2305.08891 section 3.4
+    motion_guidance: float = 1.0  # how closely to follow the temporal layers, with guidance by the image model
     shared_noise: float = 0.0  # share of the noise variance common to all frames: more is steadier and moves less
     negative_prompt: str = ""
     prompt_at: Mapping[int, str] = field(default_factory=dict)  # prompts of later frames; between them they blend
@@ -74,6 +76,7 @@ class GenerationSettings:
             ("fps", -math.inf, math.inf),
             ("guidance_scale", 0.0, math.inf),
             ("guidance_rescale", 0.0, 1.0),
+            ("motion_guidance", 0.0, math.inf),
             ("shared_noise", -math.inf, math.inf),
         ):
             _check_number(name, getattr(self, name), low, high)

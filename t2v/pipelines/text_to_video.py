@@ -24,7 +24,7 @@ from t2v.errors import InputError
 from t2v.models.folder import Components, load_components
 from t2v.models.modelscope import ModelScopeConfig
 from t2v.models.text_encoder import unseen_words
-from t2v.pipelines.advice import memory_advice, spacing_advice, word_advice
+from t2v.pipelines.advice import MOTION_GUIDANCE_ADVICE, memory_advice, spacing_advice, word_advice
 from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
 from t2v.pipelines.inspection import default_settings, inspect_model, motion_warnings
 from t2v.pipelines.memory import Footprint, MemoryEstimate, decoder_tile, explain_out_of_memory, total_memory
@@ -223,6 +223,8 @@ class TextToVideoPipeline:
         messages += motion_warnings(self.schedule, components.motion_scheduler, self.unet.motion, settings)
         if settings.timestep_spacing is not None and settings.sampler in OWN_TIMESTEPS:
             messages.append(spacing_advice(settings.sampler))
+        if settings.motion_guidance != 1 and settings.guidance != "image":
+            messages.append(MOTION_GUIDANCE_ADVICE)
         needed, present = self.memory(settings).total, total_memory(self.device)
         messages += [memory_advice(needed, present)] if needed > present else []
         return messages
@@ -276,7 +278,7 @@ class TextToVideoPipeline:
         guidance = embeds[:1], embeds[1:], settings.guidance_scale, settings.guidance_rescale
         if settings.guidance == "image":
             image = in_windows(frame_by_frame(network), at_once, 0)  # windows only for the memory
-            denoiser = image_guidance(windows, image, *guidance)
+            denoiser = image_guidance(windows, image, *guidance, settings.motion_guidance)
         else:
             denoiser = batched_guidance(windows, *guidance)
         factor, channels = self.autoencoder.downsample_factor, self.unet.config.in_channels

@@ -25,7 +25,11 @@ from tests.benchmarks.conditioning import RECOGNISER, measure
 from tests.benchmarks.registry import RESULTS, device_name, save_rows
 from tests.benchmarks.sampler_sweep import Setting, rendered
 
-SETTINGS = (("video", 4.0), ("image", 2.0), ("image", 3.0), ("image", 4.0))
+SETTINGS = [
+    Setting("ddim", 12, 4.0, "video"),
+    *(Setting("ddim", 12, scale, "image") for scale in (2.0, 3.0, 4.0)),
+    *(Setting("ddim", 12, 3.0, "image", motion) for motion in (1.2, 1.3)),
+]
 
 
 def main() -> None:
@@ -33,28 +37,25 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="clips with labels and captions")
     parser.add_argument("--model", default="mini")
     parser.add_argument("--num-videos", type=int, default=16)
-    parser.add_argument("--num-inference-steps", type=int, default=12)
     arguments = parser.parse_args()
     recogniser = load_recogniser(RECOGNISER)
     clips = balanced(labelled_clips(arguments.data), arguments.num_videos)
     pipe = t2v.load(arguments.model)
     truth = rendered(pipe, clips)
-    rows = [_row("rendered", None, truth, truth, len(clips))]
-    for guidance, scale in track(SETTINGS, "settings"):
-        setting = Setting("ddim", arguments.num_inference_steps, scale, guidance)
-        rows.append(_row(guidance, scale, measure(pipe, setting, clips, recogniser), truth, len(clips)))
+    rows = [_row(None, truth, truth, len(clips))]
+    for setting in track(SETTINGS, "settings"):
+        rows.append(_row(setting, measure(pipe, setting, clips, recogniser), truth, len(clips)))
         print(rows[-1])
     save_rows(rows, RESULTS / "guidance.csv", replace=True)
 
 
-def _row(
-    guidance: str, guidance_scale: float | None, figures: dict[str, Any], truth: dict[str, Any], num_videos: int
-) -> dict[str, Any]:
+def _row(setting: Setting | None, figures: dict[str, Any], truth: dict[str, Any], num_videos: int) -> dict[str, Any]:
     names = ("actor", "scene", "verb", "frame_difference", "background_difference")
     return {
         "date": datetime.date.today().isoformat(),
-        "guidance": guidance,
-        "guidance_scale": guidance_scale,
+        "guidance": "rendered" if setting is None else setting.guidance,
+        "guidance_scale": None if setting is None else setting.guidance_scale,
+        "motion_guidance": None if setting is None else setting.motion_guidance,
         "frechet_latents": round(frechet_distance(figures["features"], truth["features"]), 3),
         **{name: round(float(figures[name]), 3) if name in figures else None for name in names},
         "num_videos": num_videos,

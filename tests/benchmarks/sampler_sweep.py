@@ -40,6 +40,7 @@ class Setting:
     num_inference_steps: int
     guidance_scale: float
     guidance: str = "video"  # which network says what the text changes
+    motion_guidance: float = 1.0
 
 
 SETTINGS = [

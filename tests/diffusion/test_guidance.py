@@ -123,6 +123,17 @@ def test_image_guidance_takes_what_the_text_changes_from_the_image_model():
         torch.testing.assert_close(output.std(), conditional.std())
 
 
+def test_motion_guidance_scales_what_the_temporal_layers_add():
+    x, timestep = make_outputs()[0], torch.tensor(3)
+    prompt, negative = torch.rand(2, 6, 8), torch.rand(2, 6, 8)
+    image = frame_by_frame(neighbours)
+    still, bare = image(x, timestep, prompt), image(x, timestep, negative)
+    motion = neighbours(x, timestep, prompt) - still
+    for text_scale, motion_scale in ((5.0, 1.3), (5.0, 0.0), (1.0, 2.0)):
+        output = image_guidance(neighbours, image, prompt, negative, text_scale, 0.0, motion_scale)(x, timestep)
+        torch.testing.assert_close(output, bare + text_scale * (still - bare) + motion_scale * motion)
+
+
 def test_image_guidance_of_a_network_without_temporal_layers_is_the_usual_one():
     x, timestep = make_outputs()[0], torch.tensor(3)
     prompt, negative = torch.rand(2, 6, 8), torch.rand(2, 6, 8)
@@ -148,6 +159,7 @@ def test_image_guidance_keeps_the_learned_variance_of_the_video_network():
     def network(x, timestep, prompt_embeds):
         return torch.cat([x, x], dim=1) + prompt_embeds.reshape(-1, *[1] * (x.ndim - 1))
 
-    output = image_guidance(network, frame_by_frame(network), prompt, negative, 3.0)(x, timestep)
-    torch.testing.assert_close(output[:, :4], x + 3)
-    assert torch.equal(output[:, 4:], x + 1)
+    for motion_scale in (1.0, 1.5):
+        output = image_guidance(network, frame_by_frame(network), prompt, negative, 3.0, 0.0, motion_scale)(x, timestep)
+        torch.testing.assert_close(output[:, :4], x + 3)
+        assert torch.equal(output[:, 4:], x + 1)

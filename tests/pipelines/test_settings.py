@@ -24,6 +24,7 @@ from t2v.pipelines.settings import GenerationSettings, check_prompt, check_seed
         ({"fps": 1000}, "fps must be above 0 and at most 240"),
         ({"fps": math.nan}, "fps must be a finite number"),
         ({"guidance": "text"}, "unknown guidance 'text'; known are video, image"),
+        ({"motion_guidance": -1}, "motion_guidance must be at least 0, got -1"),
         ({"guidance_scale": -1}, "guidance_scale must be at least 0, got -1"),
         ({"guidance_scale": math.inf}, "guidance_scale must be a finite number"),
         ({"guidance_rescale": 1.5}, "guidance_rescale must be from 0 to 1, got 1.5"),

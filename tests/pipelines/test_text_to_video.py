@@ -123,6 +123,14 @@ def test_every_option_reaches_the_networks(pipe, options):
     assert not np.array_equal(pipe(PROMPT, **options).frames, pipe(PROMPT).frames)
 
 
+def test_motion_guidance_reaches_the_networks(pipe):
+    still, plain, lively = (pipe(PROMPT, guidance="image", motion_guidance=scale).frames for scale in (0, 1, 1.5))
+    assert not np.array_equal(plain, still) and not np.array_equal(plain, lively)
+    assert np.array_equal(plain, pipe(PROMPT, guidance="image").frames)
+    with pytest.warns(UserWarning, match="--motion-guidance changes nothing without --guidance image"):
+        assert np.array_equal(pipe(PROMPT, motion_guidance=1.5).frames, pipe(PROMPT).frames)
+
+
 def test_negative_prompt_does_nothing_without_guidance(pipe):
     plain, negative = pipe(PROMPT, guidance_scale=1), pipe(PROMPT, guidance_scale=1, negative_prompt="a cat")
     assert np.array_equal(plain.frames, negative.frames)
