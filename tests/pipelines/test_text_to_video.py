@@ -64,7 +64,7 @@ def test_video_is_what_its_parts_make_one_after_the_other(pipe):
 
 @pytest.mark.parametrize("context_frames", [None, 4])
 def test_guidance_by_the_image_model_is_that_of_each_frame_alone(pipe, context_frames):
-    """The context is as long as the video or, for 6 frames, half of it and more: frames alone know no windows."""
+    """Also where the video network runs in windows, here two of 4 frames over 6: frames alone know none."""
     num_frames = 4 if context_frames is None else 6
     options = {"num_frames": num_frames, "context_frames": context_frames, "context_overlap": 2, "fps": 6}
     video = pipe(PROMPT, seed=5, guidance="image", guidance_scale=4, prompt_at={2: "a cat"}, **options)
