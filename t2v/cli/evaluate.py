@@ -70,6 +70,7 @@ def motion(
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     guidance_scale: options.GuidanceScale = None,
+    motion_guidance: options.MotionGuidance = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     offline: options.Offline = False,
@@ -95,7 +96,8 @@ def motion(
         from t2v.evaluation.motion_report import MotionRequest, evaluate_motion
         from t2v.pipelines.settings import GenerationSettings, check_seed
 
-        settings = _settings(num_frames, fps, num_inference_steps, sampler, guidance, guidance_scale)
+        settings = _settings(num_frames=num_frames, fps=fps, num_inference_steps=num_inference_steps, sampler=sampler)
+        settings |= _settings(guidance=guidance, guidance_scale=guidance_scale, motion_guidance=motion_guidance)
         check_seed(seed, max(1, len(captions)))
         pipe = _load(model, motion, device, dtype) if captions else None
         defaults = GenerationSettings() if pipe is None else pipe.defaults
@@ -123,6 +125,7 @@ def sheet(
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     guidance_scale: options.GuidanceScale = None,
+    motion_guidance: options.MotionGuidance = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     offline: options.Offline = False,
@@ -138,7 +141,8 @@ def sheet(
     if (prompts is None) == (clips is None):
         raise InputError("give either --prompts FILE or --clips FOLDER")
     check_file(output, ".png", overwrite)
-    settings = _settings(num_frames, fps, num_inference_steps, sampler, guidance, guidance_scale)
+    settings = _settings(num_frames=num_frames, fps=fps, num_inference_steps=num_inference_steps, sampler=sampler)
+    settings |= _settings(guidance=guidance, guidance_scale=guidance_scale, motion_guidance=motion_guidance)
     reporter = Reporter(quiet)
     with reporter.stage("drawing"):
         if clips is not None:
@@ -165,6 +169,7 @@ def frame_rates(
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     guidance_scale: options.GuidanceScale = None,
+    motion_guidance: options.MotionGuidance = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     offline: options.Offline = False,
@@ -181,7 +186,8 @@ def frame_rates(
     if (prompts is None) == (clips is None):
         raise InputError("give either --prompts FILE or --clips FOLDER")
     check_file(output, ".json", overwrite)
-    settings = _settings(num_frames, None, num_inference_steps, sampler, guidance, guidance_scale)
+    settings = _settings(num_frames=num_frames, num_inference_steps=num_inference_steps, sampler=sampler)
+    settings |= _settings(guidance=guidance, guidance_scale=guidance_scale, motion_guidance=motion_guidance)
     reporter = Reporter(quiet)
     with reporter.stage("measuring"):
         pipe = None if prompts is None else _load(model, motion, device, dtype)
@@ -205,26 +211,11 @@ def frame_rates(
     print(output)
 
 
-def _settings(
-    num_frames: int | None,
-    fps: float | None,
-    num_inference_steps: int | None,
-    sampler: str | None,
-    guidance: str | None,
-    guidance_scale: float | None,
-) -> "GenerationOptions":
+def _settings(**values: Any) -> "GenerationOptions":
     """The settings that were given, checked."""
     from t2v.pipelines.settings import GenerationSettings
 
-    given = options.given(
-        num_frames=num_frames,
-        fps=fps,
-        num_inference_steps=num_inference_steps,
-        sampler=sampler,
-        guidance=guidance,
-        guidance_scale=guidance_scale,
-    )
-    return GenerationSettings.check_options(given, "the command line")
+    return GenerationSettings.check_options(options.given(**values), "the command line")
 
 
 def _load(model: str | None, motion: str | None, device: str | None, dtype: str | None) -> "TextToVideoPipeline":

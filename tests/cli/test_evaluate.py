@@ -62,6 +62,16 @@ def test_evaluate_sheet_of_a_model_has_a_row_for_every_prompt(t2v_command, tiny_
     assert sheet.shape[0] > 2 * 32 and sheet.shape[1] > 3 * 32
 
 
+def test_evaluate_sheet_follows_the_settings_of_guidance(t2v_command, tiny_model, tmp_path):
+    (tmp_path / "prompts.txt").write_text("a robot dancing in times square\n")
+    options = ("--prompts", "prompts.txt", "--model", tiny_model, "--frames", 3, "--num-inference-steps", 1, "--quiet")
+    settings = {"one.png": (), "two.png": ("--motion-guidance", 2), "three.png": ("--guidance-scale", 2)}
+    for name, given in settings.items():
+        done = t2v_command("evaluate", "sheet", *options, "--guidance", "image", *given, "-o", name)
+        assert (done.code, done.err) == (0, "")
+    assert len({(tmp_path / name).read_bytes() for name in settings}) == 3
+
+
 def test_evaluate_sheet_of_clips_shows_the_rendered_ceiling(t2v_command, world, tmp_path):
     options = ("--clips", world / "clips", "--num-clips", 2, "--num-frames", 4, "--frames", 4, "-o", "sheet.png")
     done = t2v_command("evaluate", "sheet", *options)
