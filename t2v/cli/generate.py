@@ -76,6 +76,7 @@ def generate(
     guidance_rescale: options.GuidanceRescale = None,
     motion_guidance: options.MotionGuidance = None,
     shared_noise: options.SharedNoise = None,
+    noise_prior: options.NoisePrior = None,
     negative_prompt: options.NegativePrompt = None,
     prompt_at: options.PromptAt = None,
     seed: options.Seed = None,
@@ -114,7 +115,7 @@ def generate(
     given |= options.given(chunk_size=chunk_size, tile_size=tile_size, attention_chunk_size=attention_chunk_size)
     given |= options.given(num_inference_steps=num_inference_steps, sampler=sampler, negative_prompt=negative_prompt)
     given |= options.given(guidance=guidance, guidance_scale=guidance_scale)
-    given |= options.given(guidance_rescale=guidance_rescale, shared_noise=shared_noise)
+    given |= options.given(guidance_rescale=guidance_rescale, shared_noise=shared_noise, noise_prior=noise_prior)
     given |= options.given(motion_guidance=motion_guidance, timestep_spacing=timestep_spacing)
     given |= options.given(context_frames=context_frames, context_overlap=context_overlap) | travel
     networks = options.given(model=model, motion=motion, motion_norm=motion_norm, tokenizer=tokenizer)
@@ -152,12 +153,12 @@ def _prompts(prompt: str | None, prompts_file: Path | None, record: dict[str, An
 
 
 def _recorded_settings(record: dict[str, Any], networks: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a record, which are all there were; the share of common noise goes with the motion it is of."""
+    """The settings of a record, which are all there were; the noise goes with the motion it is of."""
     if "settings" not in record:
         return {}
     settings = {"guidance": "video", **record["settings"]}
     if networks.keys() & {"model", "motion"}:
-        settings.pop("shared_noise", None)
+        settings = {name: value for name, value in settings.items() if name not in ("shared_noise", "noise_prior")}
     return settings
 
 

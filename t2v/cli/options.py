@@ -86,7 +86,14 @@ MotionGuidance = Annotated[
 SharedNoise = Annotated[
     float | None,
     typer.Option(
-        help="Share of the noise that all frames have in common, 0 to below 1: more is steadier and moves less. "
+        help="How much the noise of frames correlates, 0 to below 1: more is steadier and moves less. "
+        "[default: the motion's]"
+    ),
+]
+NoisePrior = Annotated[
+    str | None,
+    typer.Option(
+        help="Which frames share their noise: mixed, all of them alike, or progressive, neighbours most. "
         "[default: the motion's]"
     ),
 ]

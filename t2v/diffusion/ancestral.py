@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from t2v.diffusion.denoiser import Denoiser, Step
-from t2v.diffusion.noise import Generators, randn, share_noise
+from t2v.diffusion.noise import INDEPENDENT, Generators, NoisePrior, randn
 from t2v.diffusion.schedule import NoiseSchedule, output_to_epsilon, output_to_x0, posterior
 from t2v.errors import InputError
 
 
-def draw(like: Tensor, generator: Generators | None, shared_noise: float, sampler: str) -> Tensor:
+def draw(like: Tensor, generator: Generators | None, noise_prior: NoisePrior, sampler: str) -> Tensor:
     """Fresh noise of the shape, dtype and device of `like`."""
     if generator is None:
         raise InputError(f"sampler {sampler!r} draws noise at every step; pass generator=torch.Generator()")
-    return share_noise(randn(like.shape, generator), shared_noise).to(like)
+    return noise_prior.correlate(randn(like.shape, generator)).to(like)
 
 
 def refuse_flow(schedule: NoiseSchedule, sampler: str) -> None:
@@ -31,7 +31,7 @@ def ddpm(
     noise: Tensor,
     num_inference_steps: int,
     generator: Generators | None,
-    shared_noise: float = 0.0,
+    noise_prior: NoisePrior = INDEPENDENT,
 ) -> Iterator[Step]:
     """Ancestral sampling, arXiv 2006.11239 algorithm 2; on fewer steps as arXiv 2102.09672 section 4.
 
@@ -57,7 +57,7 @@ def ddpm(
                 deviation: Tensor | float = torch.exp(0.5 * log_variance)
             else:
                 deviation = (beta if schedule.variance_type == "fixed_large" else variance) ** 0.5
-            x = x + deviation * draw(x, generator, shared_noise, "ddpm")
+            x = x + deviation * draw(x, generator, noise_prior, "ddpm")
         yield Step(x, x0)
 
 
@@ -68,7 +68,7 @@ def ddim(
     num_inference_steps: int,
     generator: Generators | None,
     eta: float,
-    shared_noise: float = 0.0,
+    noise_prior: NoisePrior = INDEPENDENT,
 ) -> Iterator[Step]:
     """DDIM, arXiv 2010.02502 equations 12 and 16: deterministic at eta 0, as noisy as DDPM at eta 1.
 
@@ -91,5 +91,5 @@ def ddim(
         variance = eta**2 * posterior(alpha_bar, alpha_bar_prev)[2]
         x = alpha_bar_prev**0.5 * x0 + max(1 - alpha_bar_prev - variance, 0.0) ** 0.5 * epsilon
         if eta > 0:
-            x = x + variance**0.5 * draw(x, generator, shared_noise, "ddim")
+            x = x + variance**0.5 * draw(x, generator, noise_prior, "ddim")
         yield Step(x, x0)

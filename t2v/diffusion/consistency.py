@@ -7,7 +7,7 @@ from torch import Tensor
 
 from t2v.diffusion.ancestral import draw, refuse_flow
 from t2v.diffusion.denoiser import Denoiser, Step
-from t2v.diffusion.noise import Generators
+from t2v.diffusion.noise import INDEPENDENT, Generators, NoisePrior
 from t2v.diffusion.schedule import NoiseSchedule, output_to_x0
 from t2v.errors import InputError
 
@@ -38,7 +38,7 @@ def lcm(
     noise: Tensor,
     num_inference_steps: int,
     generator: Generators | None,
-    shared_noise: float = 0.0,
+    noise_prior: NoisePrior = INDEPENDENT,
 ) -> Iterator[Step]:
     """Multistep consistency sampling, arXiv 2303.01469 algorithm 1, with the boundary scalings of its appendix C."""
     refuse_flow(schedule, "lcm")
@@ -55,5 +55,5 @@ def lcm(
         x = x0 = c_out * estimate + c_skip * x
         if index + 1 < len(timesteps):
             alpha_bar = float(schedule.alphas_cumprod[timesteps[index + 1]])
-            x = alpha_bar**0.5 * x0 + (1 - alpha_bar) ** 0.5 * draw(x, generator, shared_noise, "lcm")
+            x = alpha_bar**0.5 * x0 + (1 - alpha_bar) ** 0.5 * draw(x, generator, noise_prior, "lcm")
         yield Step(x, x0)

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from t2v.diffusion.noise import INDEPENDENT, NoisePrior
 from t2v.diffusion.schedule import NoiseSchedule, posterior
 from t2v.errors import InputError
 
@@ -27,30 +28,41 @@ def simple_loss(
     noise: Tensor,
     timesteps: Tensor,
     mask: Tensor | None = None,
-    shared_noise: float = 0.0,
+    noise_prior: NoisePrior = INDEPENDENT,
 ) -> Tensor:
     """L_simple, arXiv 2006.11239 equation 14, for any prediction type: mean squared error per sample, fp32 (B,).
 
-    Where frames share noise, what they do differently counts 1 / (1 - shared_noise) times: the variational bound has
-    e^T S^-1 e, S the covariance of the noise over frames, whose eigenvalue for differences is 1 - shared_noise. What
-    the frames that count have in common keeps its weight of 1, where the bound has less.
+    Where frames share noise, what they do differently counts as in the variational bound, which has e^T S^-1 e, S the
+    covariance of the noise over the frames that count. What these have in common keeps its weight of 1, where the
+    bound has less.
 
     Args:
         model_output: (B, C, ...), or (B, 2C, ...) where the second half is a learned variance (not looked at here).
         latents: clean samples (B, C, ...).
         timesteps: long (B,).
-        mask: what counts, broadcast to latents; None: everything.
-        shared_noise: of `t2v.diffusion.noise.share_noise`; not 0 for videos (B, C, F, h, w) only.
+        mask: what counts, broadcast to latents; None: everything. Whole frames, where they share noise.
+        noise_prior: of the noise; frames that share it are those of videos (B, C, F, h, w).
     """
     target = schedule.target(latents, noise, timesteps)
     prediction, _ = schedule.split_output(model_output, latents.shape[1])
     error = prediction.float() - target.float()
-    squares = error.square()
-    if shared_noise:
-        counted = torch.ones_like(error) if mask is None else mask.to(error.dtype).expand_as(error)
-        common = (error * counted).sum(2, keepdim=True) / counted.sum(2, keepdim=True).clamp(min=1)
-        squares = (squares - shared_noise * common.square()) / (1 - shared_noise)
-    return mean_over_sample(squares, mask)
+    if noise_prior.shared_noise == 0:
+        return mean_over_sample(error.square(), mask)
+    counted = torch.ones_like(error) if mask is None else mask.to(error.dtype).expand_as(error)
+    return mean_over_sample(_squares_of_shared_noise(error, counted, noise_prior), mask)
+
+
+def _squares_of_shared_noise(error: Tensor, counted: Tensor, noise_prior: NoisePrior) -> Tensor:
+    """Of errors (B, C, F, h, w), for `simple_loss`; counted: 1 in the frames that count and 0 in others, as large."""
+    common = (error * counted).sum(2, keepdim=True) / counted.sum(2, keepdim=True).clamp(min=1)
+    if noise_prior.kind == "mixed":  # S has one eigenvalue for all differences
+        shared_noise = noise_prior.shared_noise
+        return (error.square() - shared_noise * common.square()) / (1 - shared_noise)
+    among = counted[:, 0, :, 0, 0]
+    covariance = noise_prior.covariance(error.shape[2]).to(error)
+    covariance = covariance * among[:, :, None] * among[:, None] + torch.diag_embed(1 - among)
+    own = (error - common) * counted
+    return own * torch.einsum("bfg,bcghw->bcfhw", torch.linalg.inv(covariance), own) + common.square()
 
 
 def min_snr_weights(schedule: NoiseSchedule, timesteps: Tensor, gamma: float = 5.0, plus_one: bool = False) -> Tensor:

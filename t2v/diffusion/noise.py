@@ -1,6 +1,7 @@
 """Random numbers that do not depend on the device or on the batch, and noise that the frames of a video share."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,20 +21,46 @@ def randn(shape: Sequence[int], generator: Generators) -> Tensor:
     return torch.stack([torch.randn(tuple(shape[1:]), generator=item) for item in generator])
 
 
-def share_noise(noise: Tensor, shared_noise: float) -> Tensor:
-    """Make the frames of a video share part of their noise, as the mixed noise prior of arXiv 2305.10474 (section 4.1).
+@dataclass(frozen=True)
+class NoisePrior:
+    """What the noise of a video's frames has in common, arXiv 2305.10474 section 4.1; each frame stays standard normal.
 
-    Each frame stays standard normal; two frames correlate by `shared_noise`, alpha^2 / (1 + alpha^2) of the paper. The
-    symmetric square root of that covariance does it, so that no further random numbers are needed.
-
-    Args:
-        noise: standard normal (B, C, F, h, w).
-        shared_noise: share of the variance that all frames have in common, 0 (independent) to below 1.
+    mixed: any two frames correlate by shared_noise. All that differs between frames has little noise, so that what
+    moves is settled before what there is.
+    progressive: frames d apart correlate by shared_noise ** d. What flickers has little noise, and what changes slowly
+    as much as the picture itself, so that both are settled together.
     """
-    if shared_noise == 0:
-        return noise
-    assert noise.ndim == 5, f"noise of a video is (B, C, F, h, w), got {tuple(noise.shape)}"
-    num_frames = noise.shape[2]
-    own = (1 - shared_noise) ** 0.5
-    common = ((1 - shared_noise + shared_noise * num_frames) ** 0.5 - own) / num_frames
-    return own * noise + common * noise.sum(2, keepdim=True)
+
+    shared_noise: float = 0.0  # 0 (independent) to below 1
+    kind: str = "mixed"  # or progressive
+
+    def __str__(self) -> str:
+        return f"{self.shared_noise:g} {self.kind}"
+
+    def correlate(self, noise: Tensor) -> Tensor:
+        """Noise of this prior from independent noise, both (B, C, F, h, w); a single frame stays as it is."""
+        if self.shared_noise == 0:
+            return noise
+        assert noise.ndim == 5, f"noise of a video is (B, C, F, h, w), got {tuple(noise.shape)}"
+        if self.kind == "progressive":
+            return self._progressive(noise)
+        num_frames = noise.shape[2]
+        own = (1 - self.shared_noise) ** 0.5  # these two make the symmetric square root of the covariance
+        common = ((1 - self.shared_noise + self.shared_noise * num_frames) ** 0.5 - own) / num_frames
+        return own * noise + common * noise.sum(2, keepdim=True)
+
+    def _progressive(self, noise: Tensor) -> Tensor:
+        first, *others = noise.unbind(2)
+        frames = [first]
+        for own in others:
+            frames.append(self.shared_noise * frames[-1] + (1 - self.shared_noise**2) ** 0.5 * own)
+        return torch.stack(frames, dim=2)
+
+    def covariance(self, num_frames: int) -> Tensor:
+        """Of the noise of one number of the latents over the frames: (F, F), fp32."""
+        frames = torch.arange(num_frames)
+        distances = (frames[:, None] - frames).abs()
+        return self.shared_noise ** (distances.clamp(max=1) if self.kind == "mixed" else distances)
+
+
+INDEPENDENT = NoisePrior()

@@ -13,7 +13,7 @@ from t2v.diffusion.ancestral import ddim, ddpm
 from t2v.diffusion.consistency import lcm
 from t2v.diffusion.denoiser import Callback, Denoiser, Step
 from t2v.diffusion.levels import Levels, karras_levels, multistep_levels, sigma_levels
-from t2v.diffusion.noise import Generators
+from t2v.diffusion.noise import INDEPENDENT, Generators, NoisePrior
 from t2v.diffusion.ode import dpmpp_2m, euler, heun
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
@@ -45,7 +45,7 @@ def sampling_steps(
     *,
     generator: Generators | None = None,
     eta: float = 0.0,
-    shared_noise: float = 0.0,
+    noise_prior: NoisePrior = INDEPENDENT,
 ) -> Iterator[Step]:
     """The steps of `sample`, one after another, in the dtype of noise but at least fp32."""
     check_sampler(name)
@@ -59,11 +59,11 @@ def sampling_steps(
         return denoiser(x.to(noise.dtype), timestep.to(noise.device)).to(dtype)
 
     if name == "ddpm":
-        return ddpm(precise, schedule, noise.to(dtype), num_inference_steps, generator, shared_noise)
+        return ddpm(precise, schedule, noise.to(dtype), num_inference_steps, generator, noise_prior)
     if name == "lcm":
-        return lcm(precise, schedule, noise.to(dtype), num_inference_steps, generator, shared_noise)
+        return lcm(precise, schedule, noise.to(dtype), num_inference_steps, generator, noise_prior)
     if name == "ddim":
-        return ddim(precise, schedule, noise.to(dtype), num_inference_steps, generator, eta, shared_noise)
+        return ddim(precise, schedule, noise.to(dtype), num_inference_steps, generator, eta, noise_prior)
     solver, choose_levels = ODE_SAMPLERS[name]
     return solver(precise, schedule, choose_levels(schedule, num_inference_steps), noise.to(dtype))
 
@@ -77,7 +77,7 @@ def sample(
     *,
     generator: Generators | None = None,
     eta: float = 0.0,
-    shared_noise: float = 0.0,
+    noise_prior: NoisePrior = INDEPENDENT,
     callback: Callback | None = None,
 ) -> Tensor:
     """Turn noise into a clean sample.
@@ -90,8 +90,7 @@ def sample(
         num_inference_steps: 1 to schedule.num_train_timesteps.
         generator: of the noise in ddpm and lcm, and in ddim with eta > 0: one, or one per batch item; drawn on the CPU.
         eta: 0 to 1, the share of fresh noise in ddim.
-        shared_noise: share of the noise variance that the frames of a video have in common (`share_noise`); the caller
-            draws the initial noise the same way.
+        noise_prior: of the noise drawn here; the caller draws the initial noise from the same one.
         callback: told the index of each finished step, the number of steps, and the estimate of the clean sample.
 
     Returns:
@@ -101,8 +100,8 @@ def sample(
         InputError: an unknown sampler, a number of steps or an option that the sampler cannot take.
     """
     step = None
-    options = {"eta": eta, "shared_noise": shared_noise}
-    steps = sampling_steps(name, denoiser, schedule, noise, num_inference_steps, generator=generator, **options)
+    request = name, denoiser, schedule, noise, num_inference_steps
+    steps = sampling_steps(*request, generator=generator, eta=eta, noise_prior=noise_prior)
     for index, step in enumerate(steps):
         if callback is not None:
             callback(index, num_inference_steps, step.x0.to(noise.dtype))

@@ -10,6 +10,7 @@ from t2v.models.config_checks import are_widths, is_count
 DOWN_BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D")
 UP_BLOCKS = ("CrossAttnUpBlock2D", "UpBlock2D")
 VIDEO_UNET = "UNet3DConditionModel"  # class of U-Nets that have temporal layers of their own
+NOISE_PRIORS = ("mixed", "progressive")  # of the frames of a video
 MID_BLOCKS = ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D", None)
 
 # Fields of the public format that change the network, with the values supported here.
@@ -173,8 +174,9 @@ class MotionConfig:
     attention_in_all_levels: bool = (
         False  # temporal attention also after the resnets of levels without spatial attention
     )
-    shared_noise: float = 0.0  # share of the noise variance that all frames had in common in training
+    shared_noise: float = 0.0  # correlation of the noise of frames in training, see `t2v.diffusion.noise.NoisePrior`
     sampling_shared_noise: float | None = None  # the same in sampling, unless told otherwise; None: as in training
+    noise_prior: str = "mixed"  # one of NOISE_PRIORS: which frames that is the correlation of
     temporal_conv: bool = True  # a convolution over frames after every spatial one
     temporal_attention: bool = True  # attention over frames after the spatial one
     fps_conditioning: bool = True  # the network is told the frame rate
@@ -192,6 +194,9 @@ class MotionConfig:
         for name, value in shares.items():
             if not (isinstance(value, int | float) and 0 <= value < 1):
                 raise InputError(f"motion config: {name} must be from 0 to below 1, got {value!r}")
+        if self.noise_prior not in NOISE_PRIORS:
+            known = ", ".join(NOISE_PRIORS)
+            raise InputError(f"motion config: noise_prior must be one of {known}, got {self.noise_prior!r}")
         if not (self.temporal_conv or self.temporal_attention):
             raise InputError("motion config: temporal_conv and temporal_attention are both off; keep one of them")
 
@@ -202,7 +207,7 @@ class MotionConfig:
 
     @property
     def noise_of_samples(self) -> float:
-        """The share of common noise to sample with."""
+        """The correlation of noise to sample with."""
         return self.shared_noise if self.sampling_shared_noise is None else self.sampling_shared_noise
 
     @property

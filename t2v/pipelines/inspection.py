@@ -169,7 +169,8 @@ def default_settings(
     height, width = (size, size) if isinstance(size, int) else size
     options: dict[str, Any] = {"height": height * factor, "width": width * factor}
     if motion is not None:
-        options |= {"num_frames": motion.num_frames, "fps": motion.fps, "shared_noise": motion.noise_of_samples}
+        options |= {"num_frames": motion.num_frames, "fps": motion.fps}
+        options |= {"shared_noise": motion.noise_of_samples, "noise_prior": motion.noise_prior}
     if isinstance(motion, AnimateDiffConfig):
         overlap = min(GenerationSettings.context_overlap, motion.num_frames - 1)
         options |= {"context_frames": motion.num_frames, "context_overlap": overlap}

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from t2v.errors import InputError
+from t2v.models.unet_config import NOISE_PRIORS
 
 if TYPE_CHECKING:
     from t2v.diffusion.schedule import TimestepSpacing
@@ -31,6 +32,7 @@ class GenerationOptions(TypedDict, total=False):
     guidance_rescale: float
     motion_guidance: float
     shared_noise: float
+    noise_prior: str
     negative_prompt: str
     prompt_at: Mapping[int, str]
     chunk_size: int
@@ -55,7 +57,8 @@ class GenerationSettings:
     guidance_scale: float = 7.5  # 1 turns guidance off
     guidance_rescale: float = 0.0  # 0 to 1, arXiv 2305.08891 section 3.4
     motion_guidance: float = 1.0  # how closely to follow the temporal layers, with guidance by the image model
-    shared_noise: float = 0.0  # share of the noise variance common to all frames: more is steadier and moves less
+    shared_noise: float = 0.0  # correlation of the noise of frames: more is steadier and moves less
+    noise_prior: str = "mixed"  # one of NOISE_PRIORS: of all frames alike, or most of neighbours
     negative_prompt: str = ""
     prompt_at: Mapping[int, str] = field(default_factory=dict)  # prompts of later frames; between them they blend
     chunk_size: int = 8  # frames decoded at once
@@ -91,6 +94,8 @@ class GenerationSettings:
                 raise InputError(f"{name} must be text, got {getattr(self, name)!r}")
         if self.guidance not in GUIDANCES:
             raise InputError(f"unknown guidance {self.guidance!r}; known are {', '.join(GUIDANCES)}")
+        if self.noise_prior not in NOISE_PRIORS:
+            raise InputError(f"unknown noise_prior {self.noise_prior!r}; known are {', '.join(NOISE_PRIORS)}")
         if self.timestep_spacing not in (None, *TIMESTEP_SPACINGS):
             known = ", ".join(TIMESTEP_SPACINGS)
             raise InputError(f"unknown timestep_spacing {self.timestep_spacing!r}; known are {known}")

@@ -17,7 +17,7 @@ from torch import Tensor
 import t2v
 from t2v.diffusion.context import in_windows
 from t2v.diffusion.guidance import batched_guidance, frame_by_frame, image_guidance
-from t2v.diffusion.noise import share_noise
+from t2v.diffusion.noise import NoisePrior
 from t2v.diffusion.sampling import OWN_TIMESTEPS, check_sampler, sample
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
@@ -286,7 +286,8 @@ class TextToVideoPipeline:
         generator = torch.Generator().manual_seed(seed)
         spacing = settings.timestep_spacing
         schedule = replace(self.schedule, timestep_spacing=spacing) if spacing else self.schedule
-        noise = share_noise(torch.randn(shape, generator=generator), settings.shared_noise).to(self.device)
+        noise_prior = NoisePrior(settings.shared_noise, settings.noise_prior)
+        noise = noise_prior.correlate(torch.randn(shape, generator=generator)).to(self.device)
         return sample(
             settings.sampler,
             denoiser,
@@ -294,7 +295,7 @@ class TextToVideoPipeline:
             noise,
             settings.num_inference_steps,
             generator=generator,
-            shared_noise=settings.shared_noise,
+            noise_prior=noise_prior,
             callback=tell,
         )
 

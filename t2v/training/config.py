@@ -335,13 +335,15 @@ class WeightingConfig(Section):
 class VideoNoiseConfig(WeightingConfig):
     """How clips are noised and the loss weighs the noise levels."""
 
-    shared_noise: float = Field(default=0.0, ge=0, lt=1)  # share of the noise variance common to all frames
+    shared_noise: float = Field(default=0.0, ge=0, lt=1)  # correlation of the frames' noise, see NoisePrior
+    noise_prior: Literal["mixed", "progressive"] = "mixed"  # all frames alike, or neighbours most
 
 
 class KnownNoiseConfig(WeightingConfig):
     """How clips with known frames are noised."""
 
     shared_noise: float | None = Field(default=None, ge=0, lt=1)  # null: that of the temporal model
+    noise_prior: Literal["mixed", "progressive"] | None = None  # null: that of the temporal model
     known_noise: float = Field(default=0.05, ge=0, lt=1)  # largest standard deviation of noise in known frames
 
 

@@ -6,6 +6,7 @@ given, and the frames between compared with the truth. Rows go to tests/benchmar
 
 import argparse
 import time
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def main() -> None:
     for steps, scale, shared in product(arguments.steps, arguments.guidance, arguments.shared_noise):
         settings = FillSettings(num_inference_steps=steps, frame_guidance=scale)
         fill = load_interpolation(arguments.model, settings=settings)
-        fill.shared_noise = shared
+        fill.noise_prior = replace(fill.noise_prior, shared_noise=shared)
         rows.append(measure((steps, scale, shared), fill, clips))
         print(rows[-1])
     save_rows(rows, RESULTS / "interpolation_sweep.csv", replace=True)

@@ -78,17 +78,20 @@ def test_generate_from_record_takes_other_options(t2v_command, tiny_model):
     assert (record["prompt"], record["seed"], record["settings"]["num_frames"]) == ("a cat", 9, 2)
 
 
-def test_shared_noise_is_the_motions_unless_given(t2v_command, tiny_model):
-    def share(*arguments):
+def test_the_noise_is_the_motions_unless_given(t2v_command, tiny_model):
+    def noise(*arguments):
         done = t2v_command("generate", *arguments, "--overwrite", "-o", "y.gif")
         assert done.code == 0, done.err
-        return json.loads(Path("y.json").read_text())["settings"]["shared_noise"]
+        settings = json.loads(Path("y.json").read_text())["settings"]
+        return settings["shared_noise"], settings["noise_prior"]
 
-    assert share(PROMPT, "--model", tiny_model, "--num-frames", 2) == 0
-    assert t2v_command("generate", PROMPT, "--model", tiny_model, "-o", "x", "--shared-noise", 0.5).code == 0
-    assert share("--from", "x.json") == 0.5
-    assert share("--from", "x.json", "--motion", tiny_model / "motion") == 0  # other motion, its own share
-    assert share("--from", "x.json", "--motion", tiny_model / "motion", "--shared-noise", 0.3) == 0.3
+    assert noise(PROMPT, "--model", tiny_model, "--num-frames", 2) == (0, "mixed")
+    chosen = ("--shared-noise", 0.5, "--noise-prior", "progressive")
+    assert t2v_command("generate", PROMPT, "--model", tiny_model, "-o", "x", *chosen).code == 0
+    assert noise("--from", "x.json") == (0.5, "progressive")
+    other = ("--from", "x.json", "--motion", tiny_model / "motion")  # other motion, its own noise
+    assert noise(*other) == (0, "mixed")
+    assert noise(*other, "--shared-noise", 0.3) == (0.3, "mixed")
 
 
 def test_generate_from_record_warns_about_other_weights(t2v_command, tiny_model):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
+from t2v.diffusion.noise import NoisePrior
 from t2v.diffusion.sampling import sample, sampling_steps
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
@@ -115,7 +116,7 @@ def test_fresh_noise_is_shared_by_the_frames_as_much_as_asked(name, eta):
     spread = {}
     for shared_noise in (0.0, 1 - 1e-12):
         generator = torch.Generator().manual_seed(1)
-        options = {"generator": generator, "eta": eta, "shared_noise": shared_noise}
+        options = {"generator": generator, "eta": eta, "noise_prior": NoisePrior(shared_noise)}
         x = sample(name, lambda x, t: x, NoiseSchedule(), start, 5, **options)
         spread[shared_noise] = (x - x[:, :, :1]).abs().max().item()
     assert spread[0.0] > 0.1 and spread[1 - 1e-12] < 1e-4

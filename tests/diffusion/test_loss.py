@@ -5,6 +5,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from t2v.diffusion.loss import diffusion_loss, discretized_nll, min_snr_weights, normal_kl, simple_loss, vlb_term
+from t2v.diffusion.noise import NoisePrior
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
 
@@ -35,18 +36,30 @@ def test_simple_loss_counts_only_what_the_mask_keeps():
     torch.testing.assert_close(loss, error[:, :, 0].square().mean(dim=(1, 2, 3)))
 
 
+@pytest.mark.parametrize("kind", ["mixed", "progressive"])
 @pytest.mark.parametrize("mask", [None, torch.tensor([1.0, 0, 1, 1, 0]).reshape(1, 1, 5, 1, 1)])
-def test_errors_count_in_the_metric_of_shared_noise(mask):
+def test_errors_count_in_the_metric_of_shared_noise(mask, kind):
     """e^T S^-1 e, but that the mean over the frames keeps its weight; S among the frames that count."""
-    shared, (latents, noise, error) = 0.8, make_batch((4, 3, 5, 2, 2))
-    kept = error if mask is None else error[:, :, mask.flatten() > 0]
-    f = kept.shape[2]
-    covariance = (1 - shared) * torch.eye(f) + shared
+    prior, (latents, noise, error) = NoisePrior(0.8, kind), make_batch((4, 3, 5, 2, 2))
+    among = torch.ones(5, dtype=torch.bool) if mask is None else mask.flatten() > 0
+    kept, covariance = error[:, :, among], prior.covariance(5)[among][:, among]
     common, own = kept.mean(2, keepdim=True), kept - kept.mean(2, keepdim=True)
     squares = torch.einsum("bcfhw,fg,bcghw->b", own, torch.linalg.inv(covariance), own) / kept[0].numel()
     timesteps = torch.tensor([0, 10, 500, 999])
-    loss = simple_loss(NoiseSchedule(), noise + error, latents, noise, timesteps, mask, shared)
+    loss = simple_loss(NoiseSchedule(), noise + error, latents, noise, timesteps, mask, prior)
     torch.testing.assert_close(loss, squares + common.square().mean(dim=(1, 2, 3, 4)))
+
+
+def test_each_clip_counts_its_own_frames_in_the_metric_of_progressive_noise():
+    prior, (latents, noise, error) = NoisePrior(0.9, "progressive"), make_batch((3, 3, 4, 2, 2))
+    masks = torch.tensor([[1.0, 1, 1, 1], [0, 1, 1, 0], [0, 0, 0, 1]]).reshape(3, 1, 4, 1, 1)
+    timesteps = torch.tensor([0, 10, 500])
+    together = simple_loss(NoiseSchedule(), noise + error, latents, noise, timesteps, masks, prior)
+    for index in range(3):
+        of = slice(index, index + 1)
+        batch = (noise + error)[of], latents[of], noise[of], timesteps[of]
+        torch.testing.assert_close(simple_loss(NoiseSchedule(), *batch, masks[of], prior), together[of])
+    torch.testing.assert_close(together[2], error[2, :, 3].square().mean())  # a frame alone: as without a prior
 
 
 @pytest.mark.parametrize("gamma", [1.0, 5.0])

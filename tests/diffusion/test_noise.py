@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from t2v.diffusion.noise import randn, share_noise
+from t2v.diffusion.noise import INDEPENDENT, NoisePrior, randn
 
 
 def generators(*seeds):
@@ -28,14 +28,27 @@ def test_randn_leaves_the_global_generator_alone():
 
 
 @pytest.mark.parametrize("shared_noise", [0.3, 0.8])
-def test_shared_noise_keeps_the_variance_and_correlates_frames(shared_noise):
+@pytest.mark.parametrize(
+    ("kind", "correlation"), [("mixed", lambda share, d: share), ("progressive", lambda share, d: share**d)]
+)
+def test_frames_keep_their_variance_and_correlate_as_the_paper_says(shared_noise, kind, correlation):
     noise = torch.randn(4000, 1, 5, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    frames = share_noise(noise, shared_noise).movedim(2, 0).flatten(1)
-    expected = (1 - shared_noise) * torch.eye(5, dtype=torch.float64) + shared_noise
-    assert torch.allclose(torch.cov(frames), expected, atol=0.04)
+    prior = NoisePrior(shared_noise, kind)
+    frames = prior.correlate(noise).movedim(2, 0).flatten(1)
+    distances = [[abs(i - j) for j in range(5)] for i in range(5)]
+    expected = torch.tensor([[correlation(shared_noise, d) if d else 1.0 for d in row] for row in distances])
+    torch.testing.assert_close(prior.covariance(5), expected)
+    torch.testing.assert_close(torch.cov(frames), expected.double(), atol=0.04, rtol=0)
 
 
-def test_no_shared_noise_is_the_noise_itself_and_one_frame_stays_as_it_is():
+@pytest.mark.parametrize("kind", ["mixed", "progressive"])
+def test_independent_noise_stays_itself_and_so_does_a_single_frame(kind):
     noise = torch.randn(2, 4, 1, 3, 3, generator=torch.Generator().manual_seed(0))
-    assert share_noise(noise, 0.0) is noise
-    assert torch.allclose(share_noise(noise, 0.7), noise)
+    assert NoisePrior(0.0, kind).correlate(noise) is INDEPENDENT.correlate(noise) is noise
+    torch.testing.assert_close(NoisePrior(0.7, kind).correlate(noise), noise)
+
+
+def test_progressive_noise_of_a_longer_video_begins_with_that_of_a_shorter_one():
+    noise = torch.randn(1, 4, 24, 3, 3, generator=torch.Generator().manual_seed(0))
+    prior = NoisePrior(0.9, "progressive")
+    assert torch.equal(prior.correlate(noise)[:, :, :16], prior.correlate(noise[:, :, :16]))

@@ -333,6 +333,7 @@ def test_save_motion_writes_the_config_beside_and_inside(tmp_path: Path) -> None
         {"fps": "8"},
         {"shared_noise": 1.0},
         {"sampling_shared_noise": 1.0},
+        {"noise_prior": "pink"},
         {"fps_range": 8.0},
         {"fps_range": [8.0, 4.0]},
         {"fps_range": ["4", "8"]},

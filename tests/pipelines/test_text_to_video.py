@@ -9,7 +9,7 @@ import torch
 import t2v
 from t2v.diffusion.context import in_windows
 from t2v.diffusion.guidance import classifier_free_guidance
-from t2v.diffusion.noise import share_noise
+from t2v.diffusion.noise import NoisePrior
 from t2v.diffusion.sampling import sample
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
@@ -35,6 +35,8 @@ def test_the_motion_says_how_much_noise_its_frames_share(pipe, tiny_model):
         motion = dataclasses.replace(pipe.unet.motion, shared_noise=own, sampling_shared_noise=in_sampling)
         defaults = default_settings(tiny_model, pipe.unet.config, motion, pipe.autoencoder.config)
         assert defaults.shared_noise == expected
+    motion = dataclasses.replace(pipe.unet.motion, noise_prior="progressive")
+    assert default_settings(tiny_model, pipe.unet.config, motion, pipe.autoencoder.config).noise_prior == "progressive"
 
 
 def test_rates_beyond_those_of_the_training_are_warned_of(pipe):
@@ -268,14 +270,16 @@ def test_gpu_makes_the_same_video(pipe, tiny_model):
 
 
 @pytest.mark.parametrize("sampler", ["euler", "ddpm"])
-def test_frames_share_their_noise(pipe, sampler):
-    video = pipe(PROMPT, seed=5, sampler=sampler, guidance_scale=1, shared_noise=0.8)
+@pytest.mark.parametrize("kind", ["mixed", "progressive"])
+def test_frames_share_their_noise(pipe, sampler, kind):
+    video = pipe(PROMPT, seed=5, sampler=sampler, guidance_scale=1, shared_noise=0.8, noise_prior=kind)
+    prior = NoisePrior(0.8, kind)
     generator = torch.Generator().manual_seed(5)
     with torch.inference_mode():
         embeds = pipe.text_encoder.encode([PROMPT])
-        noise = share_noise(torch.randn(1, 4, 4, 8, 8, generator=generator), 0.8)
+        noise = prior.correlate(torch.randn(1, 4, 4, 8, 8, generator=generator))
         denoiser = functools.partial(pipe.unet, encoder_hidden_states=embeds, fps=8.0)
-        latents = sample(sampler, denoiser, pipe.schedule, noise, 3, generator=generator, shared_noise=0.8)
+        latents = sample(sampler, denoiser, pipe.schedule, noise, 3, generator=generator, noise_prior=prior)
         frames = [pipe.autoencoder.decode(z / 0.18215) for z in latents.unbind(2)]
     expected = (torch.stack(frames, 1)[0].permute(0, 2, 3, 1).numpy() + 1) * 127.5
     assert np.abs(video.frames - expected.clip(0, 255)).max() < 0.51

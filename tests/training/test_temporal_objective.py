@@ -105,12 +105,17 @@ def test_temporal_refuses_bad_settings(configure: Configure, override: str, mess
         Trainer(configure("temporal", override))
 
 
-def test_shared_noise_is_kept_in_the_motion_and_follows_the_new_training(configure: Configure, tmp_path: Path) -> None:
-    Trainer(configure("temporal", "max_steps=1", "diffusion.shared_noise=0.5")).run()
-    assert load_motion_config(tmp_path / "run" / "motion")["shared_noise"] == 0.5
+def test_the_noise_prior_is_kept_in_the_motion_and_follows_the_new_training(
+    configure: Configure, tmp_path: Path
+) -> None:
+    noise = ("diffusion.shared_noise=0.5", "diffusion.noise_prior=progressive")
+    Trainer(configure("temporal", "max_steps=1", *noise)).run()
+    motion = load_motion_config(tmp_path / "run" / "motion")
+    assert (motion["shared_noise"], motion["noise_prior"]) == (0.5, "progressive")
     (tmp_path / "run").rename(tmp_path / "first")
     overrides = (f"init_from={tmp_path / 'first'}", "diffusion.shared_noise=0.8")
-    assert Trainer(configure("temporal", *overrides)).objective.network.motion.shared_noise == 0.8
+    motion = Trainer(configure("temporal", *overrides)).objective.network.motion
+    assert (motion.shared_noise, motion.noise_prior) == (0.8, "mixed")
 
 
 @pytest.mark.parametrize("num_validation", [1, 5])

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2v.diffusion.known_frames import put_back, two_scale_guidance
-from t2v.diffusion.noise import share_noise
+from t2v.diffusion.noise import NoisePrior
 from t2v.diffusion.sampling import check_sampler, sample
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
@@ -119,7 +119,7 @@ class DiffusionFill:
         self.max_frames: int | None = motion.num_frames
         self.min_frames = int(config.get("min_frames", 2))
         self.fps_range = tuple(config.get("fps_range", (0.0, math.inf)))
-        self.shared_noise = motion.noise_of_samples
+        self.noise_prior = NoisePrior(motion.noise_of_samples, motion.noise_prior)
         self.device, self.dtype = self.placement.device, self.unet.conv_in.weight.dtype
         self.placement.place(components.text_encoder, self.unet, self.autoencoder)
         self.defaults = default_settings(components.path, self.unet.config, motion, self.autoencoder.config)
@@ -144,7 +144,8 @@ class DiffusionFill:
             **asdict(self.settings),
             "num_inference_steps": self.num_inference_steps,
             "sampler": self.sampler,
-            "shared_noise": self.shared_noise,
+            "shared_noise": self.noise_prior.shared_noise,
+            "noise_prior": self.noise_prior.kind,
         }
 
     @torch.inference_mode()
@@ -233,7 +234,7 @@ class DiffusionFill:
         fps = fps.clamp(*self.fps_range)
         generator = torch.Generator().manual_seed(self.settings.seed + self.num_calls)
         self.num_calls += 1
-        noise = share_noise(torch.randn(shape, generator=generator), self.shared_noise).to(self.device)
+        noise = self.noise_prior.correlate(torch.randn(shape, generator=generator)).to(self.device)
 
         tile_size = self._tile(*shape[3:])
 
@@ -258,7 +259,7 @@ class DiffusionFill:
             noise,
             self.num_inference_steps,
             generator=generator,
-            shared_noise=self.shared_noise,
+            noise_prior=self.noise_prior,
             callback=lambda index, total, _: self.on_step(index + 1, total),
         )
         return out[:, :, [everything.index(time) for time in times]]

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from t2v.diffusion.loss import min_snr_weights, simple_loss
+from t2v.diffusion.noise import INDEPENDENT, NoisePrior
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.training.config import WeightingConfig
 
@@ -14,9 +15,13 @@ class WeightedLoss:
     """Mean squared error of a prediction, weighted by timestep from a table on the device."""
 
     def __init__(
-        self, schedule: NoiseSchedule, config: WeightingConfig, device: torch.device, shared_noise: float = 0.0
+        self,
+        schedule: NoiseSchedule,
+        config: WeightingConfig,
+        device: torch.device,
+        noise_prior: NoisePrior = INDEPENDENT,
     ) -> None:
-        self.schedule, self.shared_noise = schedule, shared_noise
+        self.schedule, self.noise_prior = schedule, noise_prior
         timesteps = torch.arange(schedule.num_train_timesteps)
         self.weights = torch.ones(len(timesteps), device=device)
         if config.weighting != "none":
@@ -27,5 +32,5 @@ class WeightedLoss:
         self, output: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor, mask: Tensor | None = None
     ) -> Tensor:
         """The loss of each sample: fp32 (B,); over what `mask` (broadcast to latents) says, None: everything."""
-        losses = simple_loss(self.schedule, output, latents, noise, timesteps, mask, self.shared_noise)
+        losses = simple_loss(self.schedule, output, latents, noise, timesteps, mask, self.noise_prior)
         return losses * self.weights[timesteps]

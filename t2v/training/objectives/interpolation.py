@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from t2v.data.transforms import to_pixels
 from t2v.data.video_io import write_video
 from t2v.diffusion.known_frames import put_back, two_scale_guidance
-from t2v.diffusion.noise import share_noise
+from t2v.diffusion.noise import NoisePrior
 from t2v.diffusion.sampling import check_sampler, sample
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
@@ -60,8 +60,8 @@ class InterpolationObjective:
         self.autoencoder = load_autoencoder(self.base / "vae").to(context.device).requires_grad_(False)
         self.network = self._network().to(context.device)
         assert self.network.motion is not None
-        self.shared_noise = self.network.motion.shared_noise
-        self.loss_of = WeightedLoss(self.schedule, config.diffusion, context.device, self.shared_noise)
+        self.noise_prior = NoisePrior(self.network.motion.shared_noise, self.network.motion.noise_prior)
+        self.loss_of = WeightedLoss(self.schedule, config.diffusion, context.device, self.noise_prior)
         self.network.requires_grad_(False)
         for parameter in self.trainable().values():
             parameter.requires_grad_(True)
@@ -91,6 +91,8 @@ class InterpolationObjective:
         wide.motion = replace(wide.motion, num_frames=config.data.num_frames, sampling_shared_noise=None)
         if config.diffusion.shared_noise is not None:
             wide.motion = replace(wide.motion, shared_noise=config.diffusion.shared_noise)
+        if config.diffusion.noise_prior is not None:
+            wide.motion = replace(wide.motion, noise_prior=config.diffusion.noise_prior)
         wide.gradient_checkpointing = config.model.gradient_checkpointing
         return wide.train()
 
@@ -116,7 +118,7 @@ class InterpolationObjective:
         return losses.mean(), {"fps": fps.mean(), "known": masks.mean()}
 
     def _noise(self, keys: Tensor, shape: Sequence[int]) -> Tensor:
-        return share_noise(normal(keys, shape), self.shared_noise)
+        return self.noise_prior.correlate(normal(keys, shape))
 
     def _noised(self, keys: Callable[[str], Tensor], latents: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Known frames with a little noise, and the masks that tell how much (see `network_input`)."""
@@ -210,7 +212,7 @@ class InterpolationObjective:
         null = self.null_embeds
         denoiser = two_scale_guidance(denoise, known, mask, null, null, settings.frame_guidance, 1.0)
         noise = torch.randn(known.shape, generator=torch.Generator().manual_seed(settings.seed)).to(self.device)
-        noise = share_noise(noise, self.shared_noise)
+        noise = self.noise_prior.correlate(noise)
         denoiser = put_back(denoiser, self.schedule, known, mask)
         generator = torch.Generator().manual_seed(settings.seed)
         return sample(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from t2v.data.transforms import to_pixels
 from t2v.data.video_io import write_video
 from t2v.diffusion.guidance import batched_guidance, frame_by_frame, image_guidance
-from t2v.diffusion.noise import share_noise
+from t2v.diffusion.noise import NoisePrior
 from t2v.diffusion.sampling import check_sampler, sample
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
@@ -54,8 +54,8 @@ class TemporalObjective:
         self.network = video_network(config, self.base).to(context.device)
         assert self.network.motion is not None
         self.schedule = NoiseSchedule.from_config(motion_scheduler(self.network.motion, scheduler))
-        self.shared_noise = self.network.motion.shared_noise
-        self.loss_of = WeightedLoss(self.schedule, config.diffusion, context.device, self.shared_noise)
+        self.noise_prior = NoisePrior(self.network.motion.shared_noise, self.network.motion.noise_prior)
+        self.loss_of = WeightedLoss(self.schedule, config.diffusion, context.device, self.noise_prior)
         self._note_layout(context.note)
         self.part = TRAINED_PARTS[config.model.train](self.network, self.base, config)
         precision = PRECISIONS[config.mixed_precision]
@@ -93,7 +93,7 @@ class TemporalObjective:
         return self.loss_of(output, latents, noise, timesteps).mean(), {"fps": batch["fps"].mean()}
 
     def _noise(self, keys: Tensor, shape: Sequence[int]) -> Tensor:
-        return share_noise(normal(keys, shape), self.shared_noise)
+        return self.noise_prior.correlate(normal(keys, shape))
 
     def end_step(self, figures: dict[str, Tensor], progress: float) -> None:
         """Nothing to steer."""
@@ -172,7 +172,7 @@ class TemporalObjective:
             index = torch.tensor([place], device=self.device)
             keys = sample_keys(settings.seed, torch.zeros_like(index), index, "validation")
             noise = normal(keys, (channels, self.config.data.num_frames, height, width))
-            noise = share_noise(noise, self.shared_noise)
+            noise = self.noise_prior.correlate(noise)
 
             def denoise(x: Tensor, timestep: Tensor, text: Tensor, /) -> Tensor:
                 return network(x, timestep, text, settings.fps)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from t2v.diffusion.noise import INDEPENDENT, NoisePrior
 from t2v.errors import InputError
 from t2v.models.animatediff import load_animatediff, new_animatediff
 from t2v.models.animatediff_files import is_animatediff
@@ -53,6 +54,7 @@ def _inflate(unet: VideoUNet, config: TemporalTrainConfig) -> None:
         num_attention_heads=config.model.num_attention_heads,
         attention_in_all_levels=config.model.attention_in_all_levels,
         shared_noise=config.diffusion.shared_noise,
+        noise_prior=config.diffusion.noise_prior,
         temporal_conv=config.model.temporal.conv,
         temporal_attention=config.model.temporal.attention,
         fps_conditioning=config.model.temporal.fps,
@@ -71,6 +73,7 @@ def _add_motion_modules(unet: VideoUNet, config: TemporalTrainConfig) -> None:
         num_frames=config.data.num_frames,
         fps=config.model.fps,
         shared_noise=config.diffusion.shared_noise,
+        noise_prior=config.diffusion.noise_prior,
         norm_over_frames=NORMS[config.model.temporal.norm],
     )
     if config.init_from is None:
@@ -85,6 +88,7 @@ def _add_motion_modules(unet: VideoUNet, config: TemporalTrainConfig) -> None:
         num_frames=motion.num_frames,
         fps=motion.fps,
         shared_noise=motion.shared_noise,
+        noise_prior=motion.noise_prior,
         max_length=max(given.max_length, motion.num_frames),
     )
 
@@ -106,8 +110,10 @@ def _use_given_motion(unet: VideoUNet, base: Path, config: TemporalTrainConfig) 
         raise InputError("init_from: a motion LoRA starts from nothing; set model.motion for the motion that it adapts")
     source = read_motion(path)
     use_motion(unet, source)
-    noise, num_frames, motion = config.diffusion.shared_noise, config.data.num_frames, source.config
-    if noise not in (0, motion.shared_noise):
-        raise InputError(f"diffusion.shared_noise: that of {path} is {motion.shared_noise:g}, got {noise:g}")
+    num_frames, motion = config.data.num_frames, source.config
+    noise = NoisePrior(config.diffusion.shared_noise, config.diffusion.noise_prior)
+    own_noise = NoisePrior(motion.shared_noise, motion.noise_prior)
+    if noise not in (INDEPENDENT, own_noise):
+        raise InputError(f"diffusion.shared_noise, noise_prior: {path} was trained with {own_noise}, got {noise}")
     if isinstance(motion, AnimateDiffConfig) and num_frames > motion.max_length:
         raise InputError(f"data.num_frames: {path} has positions for {motion.max_length} frames, got {num_frames}")
