@@ -96,8 +96,9 @@ def motion(
         from t2v.evaluation.motion_report import MotionRequest, evaluate_motion
         from t2v.pipelines.settings import GenerationSettings, check_seed
 
-        settings = _settings(num_frames=num_frames, fps=fps, num_inference_steps=num_inference_steps, sampler=sampler)
-        settings |= _settings(guidance=guidance, guidance_scale=guidance_scale, motion_guidance=motion_guidance)
+        given = options.given(num_frames=num_frames, fps=fps, num_inference_steps=num_inference_steps, sampler=sampler)
+        given |= options.given(guidance=guidance, guidance_scale=guidance_scale, motion_guidance=motion_guidance)
+        settings = _checked(given)
         check_seed(seed, max(1, len(captions)))
         pipe = _load(model, motion, device, dtype) if captions else None
         defaults = GenerationSettings() if pipe is None else pipe.defaults
@@ -141,8 +142,9 @@ def sheet(
     if (prompts is None) == (clips is None):
         raise InputError("give either --prompts FILE or --clips FOLDER")
     check_file(output, ".png", overwrite)
-    settings = _settings(num_frames=num_frames, fps=fps, num_inference_steps=num_inference_steps, sampler=sampler)
-    settings |= _settings(guidance=guidance, guidance_scale=guidance_scale, motion_guidance=motion_guidance)
+    given = options.given(num_frames=num_frames, fps=fps, num_inference_steps=num_inference_steps, sampler=sampler)
+    given |= options.given(guidance=guidance, guidance_scale=guidance_scale, motion_guidance=motion_guidance)
+    settings = _checked(given)
     reporter = Reporter(quiet)
     with reporter.stage("drawing"):
         if clips is not None:
@@ -186,8 +188,9 @@ def frame_rates(
     if (prompts is None) == (clips is None):
         raise InputError("give either --prompts FILE or --clips FOLDER")
     check_file(output, ".json", overwrite)
-    settings = _settings(num_frames=num_frames, num_inference_steps=num_inference_steps, sampler=sampler)
-    settings |= _settings(guidance=guidance, guidance_scale=guidance_scale, motion_guidance=motion_guidance)
+    given = options.given(num_frames=num_frames, num_inference_steps=num_inference_steps, sampler=sampler)
+    given |= options.given(guidance=guidance, guidance_scale=guidance_scale, motion_guidance=motion_guidance)
+    settings = _checked(given)
     reporter = Reporter(quiet)
     with reporter.stage("measuring"):
         pipe = None if prompts is None else _load(model, motion, device, dtype)
@@ -211,11 +214,10 @@ def frame_rates(
     print(output)
 
 
-def _settings(**values: Any) -> "GenerationOptions":
-    """The settings that were given, checked."""
+def _checked(given: dict[str, Any]) -> "GenerationOptions":
     from t2v.pipelines.settings import GenerationSettings
 
-    return GenerationSettings.check_options(options.given(**values), "the command line")
+    return GenerationSettings.check_options(given, "the command line")
 
 
 def _load(model: str | None, motion: str | None, device: str | None, dtype: str | None) -> "TextToVideoPipeline":

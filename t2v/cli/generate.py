@@ -156,9 +156,10 @@ def _recorded_settings(record: dict[str, Any], networks: dict[str, Any]) -> dict
     """The settings of a record, which are all there were; the noise goes with the motion it is of."""
     if "settings" not in record:
         return {}
-    settings = {"guidance": "video", **record["settings"]}
+    settings = {"guidance": "video", "motion_guidance": 1.0, "noise_prior": "mixed", **record["settings"]}
     if networks.keys() & {"model", "motion"}:
-        settings = {name: value for name, value in settings.items() if name not in ("shared_noise", "noise_prior")}
+        settings.pop("shared_noise", None)
+        settings.pop("noise_prior")
     return settings
 
 

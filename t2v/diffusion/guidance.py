@@ -15,24 +15,28 @@ def guide(
     guidance_scale: float,
     guidance_rescale: float = 0.0,
     num_channels: int | None = None,
+    reference: Tensor | None = None,
 ) -> Tensor:
     """Combine two network outputs: unconditional + guidance_scale * (conditional - unconditional).
 
     Args:
         conditional, unconditional: (B, C, ...) or, with a learned variance, (B, 2C, ...).
-        guidance_rescale: 0 to 1, how far to bring the standard deviation of each sample back to the conditional one.
+        guidance_rescale: 0 to 1, how far to bring the standard deviation of each sample back to that of `reference`.
         num_channels: C. Channels after it are a learned variance and are taken from the conditional output.
+        reference: an output without any guidance, as large as the others; None: the conditional one.
     """
+    reference = conditional if reference is None else reference
     if num_channels is not None and conditional.shape[1] > num_channels:
         mean, variance = conditional[:, :num_channels], conditional[:, num_channels:]
-        guided = guide(mean, unconditional[:, :num_channels], guidance_scale, guidance_rescale)
+        others = unconditional[:, :num_channels], guidance_scale, guidance_rescale, None, reference[:, :num_channels]
+        guided = guide(mean, *others)
         return torch.cat([guided, variance], dim=1)
     guided = unconditional + guidance_scale * (conditional - unconditional)
     if guidance_rescale == 0:
         return guided
     # arXiv 2305.08891 equations 15 and 16
     dims = list(range(1, guided.ndim))
-    ratio = conditional.std(dim=dims, keepdim=True) / guided.std(dim=dims, keepdim=True)
+    ratio = reference.std(dim=dims, keepdim=True) / guided.std(dim=dims, keepdim=True)
     return guided * (guidance_rescale * ratio + 1 - guidance_rescale)
 
 
@@ -89,7 +93,8 @@ def image_guidance(
     Temporal layers that learned from video without text were never asked what a prompt changes; the image model was.
     This is arXiv 2211.09800, equation 3, with the text where it has the picture and the temporal layers where it has
     the text. It costs two runs of the image model and one of the whole network, where `batched_guidance` costs two of
-    the whole one. At scales of 1 `image` never runs.
+    the whole one. At a guidance scale of 1 the image model runs on the prompt alone, and with motion_guidance 1, too,
+    not at all.
 
     Args:
         video: the whole network.
@@ -102,12 +107,16 @@ def image_guidance(
     both_embeds = torch.cat([negative_prompt_embeds, prompt_embeds])
 
     def guided(x: Tensor, timestep: Tensor, /) -> Tensor:
-        conditional = video(x, timestep, prompt_embeds)
-        without_text, with_text = image(torch.cat([x, x]), timestep, both_embeds).chunk(2)
+        conditional, num_channels = video(x, timestep, prompt_embeds), x.shape[1]
+        if guidance_scale == 1:
+            still = image(x, timestep, prompt_embeds)
+            return guide(conditional, still, motion_guidance, guidance_rescale, num_channels)
+        without_text, still = image(torch.cat([x, x]), timestep, both_embeds).chunk(2)
+        moving = conditional
         if motion_guidance != 1:
-            conditional = guide(conditional, with_text, motion_guidance, num_channels=x.shape[1])
-        unconditional = conditional - (with_text - without_text)  # in this order: 16-bit numbers keep small differences
-        return guide(conditional, unconditional, guidance_scale, guidance_rescale, num_channels=x.shape[1])
+            moving = guide(conditional, still, motion_guidance, num_channels=num_channels)
+        unconditional = moving - (still - without_text)  # in this order: 16-bit numbers keep small differences
+        return guide(moving, unconditional, guidance_scale, guidance_rescale, num_channels, conditional)
 
     return guided
 

@@ -4,6 +4,7 @@ import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from t2v.diffusion.noise import INDEPENDENT, NoisePrior
@@ -32,9 +33,11 @@ def simple_loss(
 ) -> Tensor:
     """L_simple, arXiv 2006.11239 equation 14, for any prediction type: mean squared error per sample, fp32 (B,).
 
-    Where frames share noise, what they do differently counts as in the variational bound, which has e^T S^-1 e, S the
-    covariance of the noise over the frames that count. What these have in common keeps its weight of 1, where the
-    bound has less.
+    Where frames share noise, an error counts by how much noise there is of its kind, as in the variational bound, which
+    has e^T S^-1 e, S the covariance of the noise over the frames that count. Here it is own^T S^-1 own, own being the
+    error less its mean over these frames, so 1 / (1 - shared_noise) times the square in mixed noise, and in progressive
+    noise more for what flickers and less for what changes slowly. The mean keeps its weight of 1, where the bound has
+    less.
 
     Args:
         model_output: (B, C, ...), or (B, 2C, ...) where the second half is a learned variance (not looked at here).
@@ -58,11 +61,16 @@ def _squares_of_shared_noise(error: Tensor, counted: Tensor, noise_prior: NoiseP
     if noise_prior.kind == "mixed":  # S has one eigenvalue for all differences
         shared_noise = noise_prior.shared_noise
         return (error.square() - shared_noise * common.square()) / (1 - shared_noise)
-    among = counted[:, 0, :, 0, 0]
-    covariance = noise_prior.covariance(error.shape[2]).to(error)
-    covariance = covariance * among[:, :, None] * among[:, None] + torch.diag_embed(1 - among)
-    own = (error - common) * counted
-    return own * torch.einsum("bfg,bcghw->bcfhw", torch.linalg.inv(covariance), own) + common.square()
+    # a Markov chain: own^T S^-1 own is the sum of (own - correlation * own before it)^2 / (1 - correlation^2)
+    frames = torch.arange(error.shape[2], device=error.device)
+    last = torch.where(counted[:, 0, :, 0, 0] > 0, frames, -1).cummax(dim=1).values
+    before = F.pad(last, (1, -1), value=-1)  # (B, F): the frame that counts before each, -1 for the first one
+    correlation = torch.where(before >= 0, noise_prior.shared_noise ** (frames - before).double(), 0.0)
+    correlation = correlation[:, None, :, None, None]
+    own = error - common
+    own_before = own.gather(2, before.clamp(min=0)[:, None, :, None, None].expand_as(own))
+    steps = own - correlation.to(own) * own_before
+    return steps.square() / (1 - correlation.square()).to(own) + common.square()
 
 
 def min_snr_weights(schedule: NoiseSchedule, timesteps: Tensor, gamma: float = 5.0, plus_one: bool = False) -> Tensor:

@@ -25,14 +25,17 @@ def randn(shape: Sequence[int], generator: Generators) -> Tensor:
 class NoisePrior:
     """What the noise of a video's frames has in common, arXiv 2305.10474 section 4.1; each frame stays standard normal.
 
-    mixed: any two frames correlate by shared_noise. All that differs between frames has little noise, so that what
-    moves is settled before what there is.
-    progressive: frames d apart correlate by shared_noise ** d. What flickers has little noise, and what changes slowly
-    as much as the picture itself, so that both are settled together.
+    mixed: any two frames correlate by shared_noise, alpha^2 / (1 + alpha^2) of the paper, so that nothing that differs
+    between frames has much noise.
+    progressive: frames correlate by shared_noise, alpha / sqrt(1 + alpha^2) of the paper, to the power of their
+    distance in frames, whatever the rate: what flickers has least noise, and what changes slowly far more.
     """
 
     shared_noise: float = 0.0  # 0 (independent) to below 1
     kind: str = "mixed"  # or progressive
+
+    def __post_init__(self) -> None:
+        assert self.kind in ("mixed", "progressive"), self.kind
 
     def __str__(self) -> str:
         return f"{self.shared_noise:g} {self.kind}"
@@ -55,12 +58,6 @@ class NoisePrior:
         for own in others:
             frames.append(self.shared_noise * frames[-1] + (1 - self.shared_noise**2) ** 0.5 * own)
         return torch.stack(frames, dim=2)
-
-    def covariance(self, num_frames: int) -> Tensor:
-        """Of the noise of one number of the latents over the frames: (F, F), fp32."""
-        frames = torch.arange(num_frames)
-        distances = (frames[:, None] - frames).abs()
-        return self.shared_noise ** (distances.clamp(max=1) if self.kind == "mixed" else distances)
 
 
 INDEPENDENT = NoisePrior()

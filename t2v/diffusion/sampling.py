@@ -100,8 +100,16 @@ def sample(
         InputError: an unknown sampler, a number of steps or an option that the sampler cannot take.
     """
     step = None
-    request = name, denoiser, schedule, noise, num_inference_steps
-    steps = sampling_steps(*request, generator=generator, eta=eta, noise_prior=noise_prior)
+    steps = sampling_steps(
+        name,
+        denoiser,
+        schedule,
+        noise,
+        num_inference_steps,
+        generator=generator,
+        eta=eta,
+        noise_prior=noise_prior,
+    )
     for index, step in enumerate(steps):
         if callback is not None:
             callback(index, num_inference_steps, step.x0.to(noise.dtype))

@@ -30,9 +30,15 @@ POSITIONS = "pos_embed.pe"
 LORA_LAYER = re.compile(r"\.(to_q|to_k|to_v|to_out)(?:\.0)?\.lora_(A|B)\.weight$")
 METADATA = "t2v_motion"  # in the header
 FACTS = (
-    "version", "num_frames", "fps", "shared_noise", "noise_prior", "num_attention_heads", "norm_num_groups",
+    "version",
+    "num_frames",
+    "fps",
+    "shared_noise",
+    "noise_prior",
+    "num_attention_heads",
+    "norm_num_groups",
     "norm_over_frames",
-)  # fmt: skip
+)
 ORIGINAL_INNER = {
     "attention_blocks.0": "attn1",
     "attention_blocks.1": "attn2",

@@ -57,9 +57,8 @@ def _lost_of_modules(motion: MotionSource, config: AnimateDiffConfig) -> list[st
     if not config.norm_over_frames:
         lines.append("diffusers normalises over all frames, these modules were trained with each frame's own norm")
     if config.shared_noise:
-        lines.append(
-            f"diffusers draws each frame's noise alone, the modules were trained to share {config.shared_noise:g}"
-        )
+        share = f"{config.shared_noise:g} ({config.noise_prior})"
+        lines.append(f"diffusers draws each frame's noise alone, the modules were trained to share {share}")
     if motion.lora is not None:
         lines.append(f"the motion has a LoRA of spatial layers: in diffusers, load_lora_weights(FOLDER/{ADAPTER})")
     return lines

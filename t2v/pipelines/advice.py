@@ -32,6 +32,12 @@ def spacing_advice(sampler: str) -> str:
     return f"sampler {sampler} has timesteps of its own: --timestep-spacing changes nothing"
 
 
+def noise_advice(kind: str, trained: str) -> str:
+    """The warning about frames that share their noise otherwise than in training."""
+    return f"the motion was trained on {trained} noise, not on {kind}: expect it to flicker or to stand still"
+
+
+NO_SHARED_NOISE_ADVICE = "--noise-prior progressive changes nothing with --shared-noise 0"
 MOTION_GUIDANCE_ADVICE = "--motion-guidance changes nothing without --guidance image"
 
 

@@ -19,7 +19,14 @@ from t2v.models.motion import read_motion
 from t2v.models.motion_module import AnimateDiffConfig
 from t2v.models.single_file import headers_of_parts, read_configs
 from t2v.models.unet import MotionConfig, VideoUNetConfig
-from t2v.pipelines.advice import length_advice, rate_advice, scheduler_advice, scheduler_differences
+from t2v.pipelines.advice import (
+    NO_SHARED_NOISE_ADVICE,
+    length_advice,
+    noise_advice,
+    rate_advice,
+    scheduler_advice,
+    scheduler_differences,
+)
 from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
 from t2v.pipelines.memory import Footprint, MemoryEstimate
 from t2v.pipelines.offload import LEVELS
@@ -144,6 +151,10 @@ def motion_warnings(
 ) -> list[str]:
     """Warnings about motion weights that are used otherwise than they were trained."""
     messages = []
+    if motion is not None and motion.shared_noise and settings.noise_prior != motion.noise_prior:
+        messages.append(noise_advice(settings.noise_prior, motion.noise_prior))
+    if settings.noise_prior == "progressive" and settings.shared_noise == 0:
+        messages.append(NO_SHARED_NOISE_ADVICE)
     if motion is not None and settings.frames_at_once > motion.max_num_frames:
         messages.append(length_advice(settings.frames_at_once, motion.max_num_frames))
     if motion is not None and motion.fps_range is not None:

@@ -338,6 +338,12 @@ class VideoNoiseConfig(WeightingConfig):
     shared_noise: float = Field(default=0.0, ge=0, lt=1)  # correlation of the frames' noise, see NoisePrior
     noise_prior: Literal["mixed", "progressive"] = "mixed"  # all frames alike, or neighbours most
 
+    @model_validator(mode="after")
+    def _progressive_noise_is_shared(self) -> Self:
+        if self.noise_prior == "progressive" and self.shared_noise == 0:
+            raise ValueError("noise_prior progressive says how frames share their noise: set shared_noise above 0")
+        return self
+
 
 class KnownNoiseConfig(WeightingConfig):
     """How clips with known frames are noised."""
@@ -345,6 +351,12 @@ class KnownNoiseConfig(WeightingConfig):
     shared_noise: float | None = Field(default=None, ge=0, lt=1)  # null: that of the temporal model
     noise_prior: Literal["mixed", "progressive"] | None = None  # null: that of the temporal model
     known_noise: float = Field(default=0.05, ge=0, lt=1)  # largest standard deviation of noise in known frames
+
+    @model_validator(mode="after")
+    def _both_are_chosen(self) -> Self:
+        if self.noise_prior is not None and not self.shared_noise:
+            raise ValueError("noise_prior says how frames share their noise: set shared_noise above 0, too")
+        return self
 
 
 class DiffusionConfig(WeightingConfig):

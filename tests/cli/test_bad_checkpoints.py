@@ -255,6 +255,11 @@ WRONG: dict[str, tuple[Callable[[Path], Any], tuple[object, ...], str]] = {
         (*MOTION, "adapter"),
         "num_frames in its header is -3",
     ),
+    "facts of another noise": (
+        lambda path: change_tensors(Path(ADAPTER), len, t2v_motion='{"noise_prior": "pink"}'),
+        (*MOTION, "adapter"),
+        "noise_prior must be one of mixed, progressive, got 'pink'",
+    ),
     "scheduler of another type": (
         lambda path: change_tensors(Path(ADAPTER), len, t2v_motion='{"scheduler": 3}'),
         (*MOTION, "adapter"),

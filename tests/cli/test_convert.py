@@ -184,12 +184,16 @@ def test_what_a_folder_of_diffusers_cannot_hold_is_said(t2v_command, sd1_folder,
     assert done.code == 0 and "diffusers has nothing like" in done.err and "convolution and attention" in done.err
     assert "left out, being for t2v alone: generation_config.json, vocabulary.json" in done.err
     file = adapter / "diffusion_pytorch_model.safetensors"
-    facts = json.dumps({"norm_over_frames": False, "shared_noise": 0.5})
+    facts = json.dumps({"norm_over_frames": False, "shared_noise": 0.5, "noise_prior": "progressive"})
     save_file(load_file(file), file, {"t2v_motion": facts})
     save_file({"a": torch.zeros(1)}, adapter / "pytorch_lora_weights.safetensors")
     done = t2v_command("convert", sd1_folder, "whole", "--motion", adapter)
     assert done.code == 0 and done.err.count("\n") == 3
-    assert "each frame's own norm" in done.err and "to share 0.5" in done.err and "load_lora_weights" in done.err
+    assert (
+        "each frame's own norm" in done.err
+        and "to share 0.5 (progressive)" in done.err
+        and "load_lora_weights" in done.err
+    )
     assert Path("whole/motion_adapter/pytorch_lora_weights.safetensors").is_file()
 
 

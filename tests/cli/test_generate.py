@@ -56,18 +56,24 @@ def test_generate_from_record_repeats_bit_for_bit(t2v_command, tiny_model, tmp_p
     assert first == second
 
 
-def test_a_record_without_guidance_was_made_by_the_video_network(t2v_command, tiny_model):
+def test_a_record_without_the_newer_settings_was_made_before_there_were_any(t2v_command, tiny_model):
     config = tiny_model / "generation_config.json"
-    assert t2v_command("generate", PROMPT, "--model", tiny_model, "-o", "x.gif").code == 0
-    assert t2v_command("generate", PROMPT, "--model", tiny_model, "-o", "image.gif", "--guidance", "image").code == 0
+    options = ("--model", tiny_model, "--shared-noise", 0.5)
+    assert t2v_command("generate", PROMPT, *options, "-o", "x.gif").code == 0
+    assert t2v_command("generate", PROMPT, *options, "-o", "image.gif", "--guidance", "image").code == 0
     assert Path("x.gif").read_bytes() != Path("image.gif").read_bytes()
     record = json.loads(Path("x.json").read_text())
-    del record["settings"]["guidance"]
-    Path("x.json").write_text(json.dumps(record))
+    for setting in ("guidance", "motion_guidance", "noise_prior"):
+        del record["settings"][setting]
     model = Path(shutil.copytree(tiny_model, "model"))
-    (model / config.name).write_text(json.dumps(json.loads(config.read_text()) | {"guidance": "image"}))
-    assert t2v_command("generate", "--from", "x.json", "--model", model, "-o", "y.gif").code == 0
+    Path("x.json").write_text(json.dumps(record | {"model": str(model)}))
+    newer = {"guidance": "image", "motion_guidance": 1.5, "noise_prior": "progressive"}
+    (model / config.name).write_text(json.dumps(json.loads(config.read_text()) | newer))
+    done = t2v_command("generate", "--from", "x.json", "-o", "y.gif")
+    assert done.code == 0, done.err
     assert Path("y.gif").read_bytes() == Path("x.gif").read_bytes()
+    settings = json.loads(Path("y.json").read_text())["settings"]
+    assert (settings["guidance"], settings["motion_guidance"], settings["noise_prior"]) == ("video", 1.0, "mixed")
 
 
 def test_generate_from_record_takes_other_options(t2v_command, tiny_model):

@@ -109,14 +109,15 @@ def test_ddim_converges_with_order_1_to_the_closed_form():
         assert 1.7 < coarse / fine < 2.3
 
 
-@pytest.mark.parametrize(("name", "eta"), [("ddpm", 0.0), ("ddim", 1.0)])
-def test_fresh_noise_is_shared_by_the_frames_as_much_as_asked(name, eta):
+@pytest.mark.parametrize("kind", ["mixed", "progressive"])
+@pytest.mark.parametrize(("name", "eta"), [("ddpm", 0.0), ("ddim", 1.0), ("lcm", 0.0)])
+def test_fresh_noise_is_shared_by_the_frames_as_much_as_asked(name, eta, kind):
     """Frames that start equal stay equal under wholly shared noise, and part under independent noise."""
     start = torch.randn(1, 2, 1, 3, 3, generator=torch.Generator().manual_seed(0)).expand(1, 2, 4, 3, 3)
     spread = {}
     for shared_noise in (0.0, 1 - 1e-12):
         generator = torch.Generator().manual_seed(1)
-        options = {"generator": generator, "eta": eta, "noise_prior": NoisePrior(shared_noise)}
+        options = {"generator": generator, "eta": eta, "noise_prior": NoisePrior(shared_noise, kind)}
         x = sample(name, lambda x, t: x, NoiseSchedule(), start, 5, **options)
         spread[shared_noise] = (x - x[:, :, :1]).abs().max().item()
     assert spread[0.0] > 0.1 and spread[1 - 1e-12] < 1e-4

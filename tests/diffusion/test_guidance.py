@@ -132,6 +132,21 @@ def test_motion_guidance_scales_what_the_temporal_layers_add():
     for text_scale, motion_scale in ((5.0, 1.3), (5.0, 0.0), (1.0, 2.0)):
         output = image_guidance(neighbours, image, prompt, negative, text_scale, 0.0, motion_scale)(x, timestep)
         torch.testing.assert_close(output, bare + text_scale * (still - bare) + motion_scale * motion)
+        rescaled = image_guidance(neighbours, image, prompt, negative, text_scale, 1.0, motion_scale)(x, timestep)
+        for guided, unguided in zip(rescaled, still + motion, strict=True):
+            torch.testing.assert_close(guided.std(), unguided.std())
+
+
+def test_motion_guidance_without_text_guidance_asks_the_image_model_about_the_prompt_alone():
+    x, timestep, prompt = make_outputs()[0], torch.tensor(3), torch.rand(2, 6, 8)
+    asked = []
+
+    def image(x, timestep, prompt_embeds):
+        asked.append(prompt_embeds)
+        return frame_by_frame(neighbours)(x, timestep, prompt_embeds)
+
+    image_guidance(neighbours, image, prompt, torch.rand(2, 6, 8), 1.0, 0.0, 2.0)(x, timestep)
+    assert len(asked) == 1 and torch.equal(asked[0], prompt)
 
 
 def test_image_guidance_of_a_network_without_temporal_layers_is_the_usual_one():

@@ -37,17 +37,21 @@ def test_simple_loss_counts_only_what_the_mask_keeps():
 
 
 @pytest.mark.parametrize("kind", ["mixed", "progressive"])
+@pytest.mark.parametrize("shared", [0.8, 0.99])
 @pytest.mark.parametrize("mask", [None, torch.tensor([1.0, 0, 1, 1, 0]).reshape(1, 1, 5, 1, 1)])
-def test_errors_count_in_the_metric_of_shared_noise(mask, kind):
+def test_errors_count_in_the_metric_of_shared_noise(mask, shared, kind):
     """e^T S^-1 e, but that the mean over the frames keeps its weight; S among the frames that count."""
-    prior, (latents, noise, error) = NoisePrior(0.8, kind), make_batch((4, 3, 5, 2, 2))
+    prior, (latents, noise, error) = NoisePrior(shared, kind), make_batch((4, 3, 5, 2, 2))
     among = torch.ones(5, dtype=torch.bool) if mask is None else mask.flatten() > 0
-    kept, covariance = error[:, :, among], prior.covariance(5)[among][:, among]
+    distances = (torch.arange(5)[:, None] - torch.arange(5)).abs()
+    covariance = (shared ** (distances if kind == "progressive" else distances.clamp(max=1)).double())[among][:, among]
+    kept = error[:, :, among].double()
     common, own = kept.mean(2, keepdim=True), kept - kept.mean(2, keepdim=True)
     squares = torch.einsum("bcfhw,fg,bcghw->b", own, torch.linalg.inv(covariance), own) / kept[0].numel()
     timesteps = torch.tensor([0, 10, 500, 999])
     loss = simple_loss(NoiseSchedule(), noise + error, latents, noise, timesteps, mask, prior)
-    torch.testing.assert_close(loss, squares + common.square().mean(dim=(1, 2, 3, 4)))
+    expected = squares + common.square().mean(dim=(1, 2, 3, 4))
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=0)
 
 
 def test_each_clip_counts_its_own_frames_in_the_metric_of_progressive_noise():

@@ -35,8 +35,15 @@ def test_the_motion_says_how_much_noise_its_frames_share(pipe, tiny_model):
         motion = dataclasses.replace(pipe.unet.motion, shared_noise=own, sampling_shared_noise=in_sampling)
         defaults = default_settings(tiny_model, pipe.unet.config, motion, pipe.autoencoder.config)
         assert defaults.shared_noise == expected
-    motion = dataclasses.replace(pipe.unet.motion, noise_prior="progressive")
-    assert default_settings(tiny_model, pipe.unet.config, motion, pipe.autoencoder.config).noise_prior == "progressive"
+    motion = dataclasses.replace(pipe.unet.motion, shared_noise=0.5, noise_prior="progressive")
+    defaults = default_settings(tiny_model, pipe.unet.config, motion, pipe.autoencoder.config)
+    assert defaults.noise_prior == "progressive" and not motion_warnings(pipe.schedule, None, motion, defaults)
+    for change, warning in (
+        ({"noise_prior": "mixed"}, "trained on progressive noise, not on mixed"),
+        ({"shared_noise": 0.0}, "--noise-prior progressive changes nothing with --shared-noise 0"),
+    ):
+        (message,) = motion_warnings(pipe.schedule, None, motion, dataclasses.replace(defaults, **change))
+        assert warning in message
 
 
 def test_rates_beyond_those_of_the_training_are_warned_of(pipe):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from t2v.data.video_io import probe
+from t2v.diffusion.noise import NoisePrior
 from t2v.errors import InputError
 from t2v.models.folder import load_components
 from t2v.models.inflate import is_temporal
@@ -15,6 +16,7 @@ from t2v.models.interpolation import (
     load_interpolation_config,
     network_input,
 )
+from t2v.pipelines.interpolation.diffusion import DiffusionFill, FillSettings
 from t2v.training.config import TrainConfig
 from t2v.training.objectives.interpolation import InterpolationObjective
 from t2v.training.sampler import Position
@@ -141,6 +143,34 @@ def test_interpolation_resumes_as_if_never_stopped(configure: Configure, tmp_pat
     resumed = Trainer(configure("interpolation", *constant), resume="auto")
     resumed.run()
     assert all(torch.equal(value, whole.parameters[name]) for name, value in resumed.parameters.items())
+
+
+def test_the_noise_is_that_of_the_temporal_model_unless_chosen(configure: Configure, tmp_path: Path) -> None:
+    noise = ("diffusion.shared_noise=0.5", "diffusion.noise_prior=progressive")
+    Trainer(configure("temporal", "max_steps=1", *noise)).run()
+    motion = (f"model.motion={tmp_path / 'run' / 'motion'}", f"output_dir={tmp_path / 'between'}")
+    for chosen, expected in (
+        ((), NoisePrior(0.5, "progressive")),
+        (("diffusion.shared_noise=0.8",), NoisePrior(0.8, "progressive")),
+        (("diffusion.shared_noise=0.8", "diffusion.noise_prior=mixed"), NoisePrior(0.8, "mixed")),
+    ):
+        objective = Trainer(configure("interpolation", *motion, *chosen)).objective
+        assert isinstance(objective, InterpolationObjective)
+        assert objective.noise_prior == objective.loss_of.noise_prior == expected
+    with pytest.raises(InputError, match="set shared_noise above 0, too"):
+        configure("interpolation", "diffusion.noise_prior=progressive")
+
+
+def test_progressive_noise_of_an_interpolation_network_is_that_of_its_videos(
+    configure: Configure, tmp_path: Path
+) -> None:
+    noise = ("diffusion.shared_noise=0.5", "diffusion.noise_prior=progressive", "max_steps=1")
+    trainer = Trainer(configure("interpolation", *noise))
+    trainer.run()
+    components = load_components(str(trainer.config.model.base))
+    fill = DiffusionFill(components, tmp_path / "run" / "interpolation", FillSettings())
+    assert fill.noise_prior == NoisePrior(0.5, "progressive")
+    assert (fill.record()["shared_noise"], fill.record()["noise_prior"]) == (0.5, "progressive")
 
 
 def test_interpolation_needs_motion(configure: Configure, tiny_image_model: Path) -> None:

@@ -98,6 +98,7 @@ def test_temporal_skips_what_it_cannot_use_and_says_so(configure: Configure, cli
         ("data.path=null", "--data"),
         ("data.num_frames=49", "49 different frames"),
         ("validation.sampler=magic", "magic"),
+        ("diffusion.noise_prior=progressive", "set shared_noise above 0"),
     ],
 )
 def test_temporal_refuses_bad_settings(configure: Configure, override: str, message: str) -> None:

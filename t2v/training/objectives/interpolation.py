@@ -216,7 +216,13 @@ class InterpolationObjective:
         denoiser = put_back(denoiser, self.schedule, known, mask)
         generator = torch.Generator().manual_seed(settings.seed)
         return sample(
-            settings.sampler, denoiser, self.schedule, noise, settings.num_inference_steps, generator=generator
+            settings.sampler,
+            denoiser,
+            self.schedule,
+            noise,
+            settings.num_inference_steps,
+            generator=generator,
+            noise_prior=self.noise_prior,
         )
 
     def export(self, output_dir: Path) -> Path:

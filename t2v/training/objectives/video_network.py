@@ -114,6 +114,9 @@ def _use_given_motion(unet: VideoUNet, base: Path, config: TemporalTrainConfig) 
     noise = NoisePrior(config.diffusion.shared_noise, config.diffusion.noise_prior)
     own_noise = NoisePrior(motion.shared_noise, motion.noise_prior)
     if noise not in (INDEPENDENT, own_noise):
-        raise InputError(f"diffusion.shared_noise, noise_prior: {path} was trained with {own_noise}, got {noise}")
+        raise InputError(
+            f"diffusion.shared_noise: {path} was trained with {own_noise} noise, got {noise}: leave shared_noise and "
+            "noise_prior out"
+        )
     if isinstance(motion, AnimateDiffConfig) and num_frames > motion.max_length:
         raise InputError(f"data.num_frames: {path} has positions for {motion.max_length} frames, got {num_frames}")
