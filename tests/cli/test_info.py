@@ -1,4 +1,6 @@
 import json
+import shutil
+from pathlib import Path
 
 
 def test_info_shows_parts_and_memory(t2v_command, tiny_model):
@@ -28,6 +30,17 @@ def test_info_of_an_image_model_says_what_is_missing(t2v_command, tiny_image_mod
     done = t2v_command("info", tiny_image_model)
     assert done.code == 0
     assert "an image model" in done.out and "t2v train temporal" in done.out
+
+
+def test_info_tells_the_defaults_that_shape_a_video(t2v_command, tiny_model, tmp_path):
+    (line,) = [line for line in t2v_command("info", tiny_model).out.splitlines() if line.startswith("defaults")]
+    assert line.split(maxsplit=1)[1] == "euler, 3 steps, guidance 3 by the video network, 8 fps"
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    config = model / "generation_config.json"
+    given = {"guidance": "image", "motion_guidance": 1.5, "shared_noise": 0.9, "noise_prior": "progressive"}
+    config.write_text(json.dumps(json.loads(config.read_text()) | given))
+    out = " ".join(t2v_command("info", model).out.split())
+    assert "guidance 3 by the image network, of motion 1.5, 8 fps, 0.9 progressive noise" in out
 
 
 def test_info_warns_on_stderr(t2v_command, tiny_model):
