@@ -95,7 +95,7 @@ def _facts(found: "ModelInfo") -> list[tuple[str, Any]]:
     parts = f"weights {format_bytes(max(memory.weights))}, denoising {format_bytes(memory.denoise)}"
     schedule = found.schedule
     spacing = f" on {settings.timestep_spacing} timesteps" if settings.timestep_spacing else ""
-    livelier = f", of motion {settings.motion_guidance:g}" if settings.motion_guidance != 1 else ""
+    closeness = f", of motion {settings.motion_guidance:g}" if settings.motion_guidance != 1 else ""
     noise = f", {settings.shared_noise:g} {settings.noise_prior} noise" if settings.shared_noise else ""
     return [
         ("kind", found.kind),
@@ -108,7 +108,7 @@ def _facts(found: "ModelInfo") -> list[tuple[str, Any]]:
         (
             "defaults",
             f"{settings.sampler}{spacing}, {settings.num_inference_steps} steps, guidance {settings.guidance_scale:g} "
-            f"by the {settings.guidance} network{livelier}, {settings.fps:g} fps{noise}",
+            f"by the {settings.guidance} network{closeness}, {settings.fps:g} fps{noise}",
         ),
         (
             "memory",

@@ -79,8 +79,7 @@ GuidanceRescale = Annotated[
 MotionGuidance = Annotated[
     float | None,
     typer.Option(
-        help="With --guidance image, how closely to follow the temporal layers: below 1 less moves, above 1 more. "
-        f"{_MODEL_DEFAULT}"
+        help=f"With --guidance image, how closely to follow the temporal layers; 1 is as they learned. {_MODEL_DEFAULT}"
     ),
 ]
 SharedNoise = Annotated[

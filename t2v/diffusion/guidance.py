@@ -100,7 +100,7 @@ def image_guidance(
         video: the whole network.
         image: the same without its temporal layers, as `frame_by_frame` gives it.
         prompt_embeds, negative_prompt_embeds: (B, L, D) for all frames or (B, F, L, D).
-        motion_guidance: 1 is what the temporal layers learned; below it moves less, and above it more.
+        motion_guidance: how closely to follow the temporal layers; 1 is what they learned.
     """
     if guidance_scale == motion_guidance == 1:
         return lambda x, timestep, /: video(x, timestep, prompt_embeds)
