@@ -341,7 +341,7 @@ class VideoNoiseConfig(WeightingConfig):
     @model_validator(mode="after")
     def _progressive_noise_is_shared(self) -> Self:
         if self.noise_prior == "progressive" and self.shared_noise == 0:
-            raise ValueError("noise_prior progressive says how frames share their noise: set shared_noise above 0")
+            raise ValueError("noise_prior progressive needs noise to share: set shared_noise above 0, or it to mixed")
         return self
 
 
