@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from t2v.errors import InputError
-from t2v.training.config import OptimConfig
+from t2v.training.config_sections import OptimConfig
 from t2v.training.muon import Muon
 from t2v.training.sharding import spread_like
 

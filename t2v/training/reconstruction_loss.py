@@ -9,7 +9,7 @@ from torch import Tensor
 from t2v.errors import InputError
 from t2v.models.lpips import LPIPS, MIN_SIZE, NETWORKS, find_lpips
 from t2v.models.published_weights import missing_weights
-from t2v.training.config import ReconstructionConfig
+from t2v.training.config_sections import ReconstructionConfig
 
 
 def edge_loss(difference: Tensor, num_scales: int = 1) -> Tensor:

@@ -13,7 +13,8 @@ from t2v.models.autoencoder_base import Autoencoder
 from t2v.models.autoencoder_classes import load_autoencoder
 from t2v.models.folder import find_model
 from t2v.models.vq_model import Quantized, VQModel
-from t2v.training.config import AutoencoderTrainConfig, ReconstructionConfig
+from t2v.training.config import AutoencoderTrainConfig
+from t2v.training.config_sections import ReconstructionConfig
 from t2v.training.objectives.base import Context
 
 

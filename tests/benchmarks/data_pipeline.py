@@ -19,7 +19,7 @@ from t2v.data.clips import Clip, Decoding
 from t2v.data.search import find_clips
 from t2v.data.transforms import cover_size, cut
 from t2v.data.video_io import EncodeOptions, write_video
-from t2v.training.config import ClipsConfig
+from t2v.training.config_sections import ClipsConfig
 from t2v.training.objectives.clip_batches import ClipBatches, ClipSet, PixelReader
 from t2v.training.sampler import Position
 from tests.benchmarks.registry import Case, benchmark

@@ -13,7 +13,7 @@ from t2v.data.clips import Clip, Decoding, Window
 from t2v.data.search import find_clips
 from t2v.data.video_io import FrameIndex, IndexedVideo, UndecodableFrame, VideoInfo
 from t2v.errors import InputError
-from t2v.training.config import ClipsConfig
+from t2v.training.config_sections import ClipsConfig
 from t2v.training.objectives.clip_batches import ClipBatches, ClipSet, PixelReader, ReadFrames, curriculum_fps
 from t2v.training.sampler import Position
 from t2v.training.skip_log import BadFile, BrokenFrames

@@ -16,7 +16,8 @@ from t2v.data.clips import Clip
 from t2v.data.video_io import EncodeOptions, write_video
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
-from t2v.training.config import ClipsConfig, TrainConfig
+from t2v.training.config import TrainConfig
+from t2v.training.config_sections import ClipsConfig
 from t2v.training.objectives.base import Context
 from t2v.training.objectives.clip_latents import ClipLatents
 from t2v.training.randomness import sample_keys

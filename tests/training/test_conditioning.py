@@ -12,7 +12,8 @@ from torch import Tensor
 
 from t2v.errors import InputError
 from t2v.models.text_encoder import TextEncoder
-from t2v.training.config import ClipsConfig, TrainConfig
+from t2v.training.config import TrainConfig
+from t2v.training.config_sections import ClipsConfig
 from t2v.training.objectives.conditioning import CONDITIONINGS, Conditioning
 from t2v.training.prompt_embeddings import PromptEmbeddings, text_encoder_key
 from t2v.training.randomness import sample_keys

@@ -9,7 +9,8 @@ from PIL import Image
 
 from t2v.errors import InputError
 from t2v.models.folder import load_components
-from t2v.training.config import TrainConfig, UNetSection
+from t2v.training.config import TrainConfig
+from t2v.training.config_sections import UNetSection
 from t2v.training.objectives.image import unet_config, vocabulary
 from t2v.training.trainer import Trainer
 

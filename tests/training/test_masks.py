@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from t2v.training.config import MaskMix
+from t2v.training.config_sections import MaskMix
 from t2v.training.objectives.masks import PATTERNS, draw_masks
 from t2v.training.randomness import sample_keys, uniform
 

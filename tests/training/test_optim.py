@@ -7,7 +7,7 @@ from torch import nn
 
 from t2v.errors import InputError
 from t2v.training.adversarial import PatchDiscriminator
-from t2v.training.config import OptimConfig
+from t2v.training.config_sections import OptimConfig
 from t2v.training.optim import build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors
 
 

@@ -5,7 +5,7 @@ import torch
 
 from t2v.errors import InputError
 from t2v.models.published_weights import PUBLISHED
-from t2v.training.config import ReconstructionConfig
+from t2v.training.config_sections import ReconstructionConfig
 from t2v.training.reconstruction_loss import ReconstructionLoss, between, edge_loss
 from tests.evaluation.moving_texture import write_weights
 

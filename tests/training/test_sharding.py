@@ -8,7 +8,7 @@ from torch.distributed.tensor import DTensor
 
 from t2v.errors import InputError
 from t2v.nn.temporal_attention import TemporalAttention
-from t2v.training.config import OptimConfig
+from t2v.training.config_sections import OptimConfig
 from t2v.training.optim import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from t2v.training.processes import sharding_asked_for
 from t2v.training.sharding import fill, gather, local, shard, whole, whole_parameters

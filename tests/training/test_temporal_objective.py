@@ -14,7 +14,8 @@ from t2v.models.base import save_json
 from t2v.models.folder import load_components
 from t2v.models.inflate import is_temporal, load_motion_config
 from t2v.models.unet import VideoUNet
-from t2v.training.config import TrainConfig, VideoNoiseConfig
+from t2v.training.config import TrainConfig
+from t2v.training.config_sections import VideoNoiseConfig
 from t2v.training.objectives.denoising import WeightedLoss
 from t2v.training.objectives.temporal import shuffle_frames
 from t2v.training.sampler import Position

@@ -24,7 +24,8 @@ from t2v.training.adversarial import (
     discriminator_loss,
     judge,
 )
-from t2v.training.config import AutoencoderTrainConfig, StillsConfig
+from t2v.training.config import AutoencoderTrainConfig
+from t2v.training.config_sections import StillsConfig
 from t2v.training.objectives.base import Batch, Context
 from t2v.training.randomness import integers, normal, sample_keys
 from t2v.training.reconstruction_loss import ReconstructionLoss, gradient_norm

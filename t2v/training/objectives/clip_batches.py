@@ -12,7 +12,7 @@ from torch import Tensor
 from t2v.data.clips import Clip, Decoding, Window
 from t2v.data.timeout import Unresponsive, ending_when_stuck, within
 from t2v.errors import InputError
-from t2v.training.config import ClipsConfig
+from t2v.training.config_sections import ClipsConfig
 from t2v.training.objectives.base import Batch
 from t2v.training.randomness import integers, sample_keys, uniform
 from t2v.training.sampler import Position

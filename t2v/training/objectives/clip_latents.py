@@ -16,7 +16,7 @@ from t2v.errors import InputError
 from t2v.models.autoencoder_base import Autoencoder
 from t2v.models.base import load_json
 from t2v.training.clip_cache import ClipCache
-from t2v.training.config import ClipsConfig
+from t2v.training.config_sections import ClipsConfig
 from t2v.training.latent_cache import LatentMoments, cache_key, encode, make_cache_folder, note_tenths
 from t2v.training.objectives.base import Batch, Context
 from t2v.training.objectives.clip_batches import ClipBatches, ClipSet, PixelReader, ReadFrames, Size

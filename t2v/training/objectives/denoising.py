@@ -6,7 +6,7 @@ from torch import Tensor
 from t2v.diffusion.loss import min_snr_weights, simple_loss
 from t2v.diffusion.noise import INDEPENDENT, NoisePrior
 from t2v.diffusion.schedule import NoiseSchedule
-from t2v.training.config import WeightingConfig
+from t2v.training.config_sections import WeightingConfig
 
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -19,7 +19,8 @@ from t2v.models.autoencoder_classes import load_autoencoder
 from t2v.models.folder import find_model, save_model_folder
 from t2v.models.text_encoder import TextEncoder, new_text_encoder, split_words, train_tokenizer
 from t2v.models.unet import VideoUNet, VideoUNetConfig
-from t2v.training.config import DiffusionConfig, ImageTrainConfig, UNetSection
+from t2v.training.config import ImageTrainConfig
+from t2v.training.config_sections import DiffusionConfig, UNetSection
 from t2v.training.latent_cache import (
     LatentMoments,
     cache_key,

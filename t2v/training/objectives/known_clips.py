@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from t2v.data.clips import Clip, Window
-from t2v.training.config import KnownClipsConfig
+from t2v.training.config_sections import KnownClipsConfig
 from t2v.training.objectives.base import Batch
 from t2v.training.objectives.clip_batches import ClipBatches, ReadFrames
 from t2v.training.randomness import integers, sample_keys, uniform

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from t2v.training.config import MaskMix
+from t2v.training.config_sections import MaskMix
 from t2v.training.randomness import uniform
 
 # A pattern makes the mask (F,) from the number of frames and two uniform numbers in [0, 1).
