@@ -71,6 +71,7 @@ def motion(
     guidance: options.Guidance = None,
     guidance_scale: options.GuidanceScale = None,
     motion_guidance: options.MotionGuidance = None,
+    deflicker: options.Deflicker = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     offline: options.Offline = False,
@@ -98,6 +99,7 @@ def motion(
 
         given = options.given(num_frames=num_frames, fps=fps, num_inference_steps=num_inference_steps, sampler=sampler)
         given |= options.given(guidance=guidance, guidance_scale=guidance_scale, motion_guidance=motion_guidance)
+        given |= options.given(deflicker=deflicker)
         settings = _checked(given)
         check_seed(seed, max(1, len(captions)))
         pipe = _load(model, motion, device, dtype) if captions else None
@@ -127,6 +129,7 @@ def sheet(
     guidance: options.Guidance = None,
     guidance_scale: options.GuidanceScale = None,
     motion_guidance: options.MotionGuidance = None,
+    deflicker: options.Deflicker = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     offline: options.Offline = False,
@@ -144,6 +147,7 @@ def sheet(
     check_file(output, ".png", overwrite)
     given = options.given(num_frames=num_frames, fps=fps, num_inference_steps=num_inference_steps, sampler=sampler)
     given |= options.given(guidance=guidance, guidance_scale=guidance_scale, motion_guidance=motion_guidance)
+    given |= options.given(deflicker=deflicker)
     settings = _checked(given)
     reporter = Reporter(quiet)
     with reporter.stage("drawing"):
@@ -172,6 +176,7 @@ def frame_rates(
     guidance: options.Guidance = None,
     guidance_scale: options.GuidanceScale = None,
     motion_guidance: options.MotionGuidance = None,
+    deflicker: options.Deflicker = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     offline: options.Offline = False,
@@ -190,6 +195,7 @@ def frame_rates(
     check_file(output, ".json", overwrite)
     given = options.given(num_frames=num_frames, num_inference_steps=num_inference_steps, sampler=sampler)
     given |= options.given(guidance=guidance, guidance_scale=guidance_scale, motion_guidance=motion_guidance)
+    given |= options.given(deflicker=deflicker)
     settings = _checked(given)
     reporter = Reporter(quiet)
     with reporter.stage("measuring"):

@@ -51,6 +51,7 @@ def mini_board(
     guidance: options.Guidance = None,
     guidance_scale: options.GuidanceScale = None,
     motion_guidance: options.MotionGuidance = None,
+    deflicker: options.Deflicker = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     offline: options.Offline = False,
@@ -79,6 +80,7 @@ def mini_board(
         check_file(file, suffix, overwrite)
     given = options.given(num_inference_steps=num_inference_steps, sampler=sampler)
     given |= options.given(guidance=guidance, guidance_scale=guidance_scale, motion_guidance=motion_guidance)
+    given |= options.given(deflicker=deflicker)
     settings = GenerationSettings.check_options(given, "the command line")
     clips, judge = BoardData.read(data, num_videos), load_recogniser(recogniser or ZOO / "recogniser")
     check_seed(seed * judge.config.num_frames, judge.config.num_frames * num_videos)

@@ -26,6 +26,7 @@ _MODEL_OPTIONS = ("motion", "motion_norm", "tokenizer", "loras")  # belong to a 
 NUM_PREVIEWS = 6
 PREVIEW_SIZE = 256  # pixels on the longer side, at most
 MAX_FACTOR = 100  # of --interpolate
+OLDEST = {"guidance": "video", "motion_guidance": 1.0, "noise_prior": "mixed", "deflicker": 0.0}  # of old records
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def generate(
     motion_guidance: options.MotionGuidance = None,
     shared_noise: options.SharedNoise = None,
     noise_prior: options.NoisePrior = None,
+    deflicker: options.Deflicker = None,
     negative_prompt: options.NegativePrompt = None,
     prompt_at: options.PromptAt = None,
     seed: options.Seed = None,
@@ -116,7 +118,7 @@ def generate(
     given |= options.given(num_inference_steps=num_inference_steps, sampler=sampler, negative_prompt=negative_prompt)
     given |= options.given(guidance=guidance, guidance_scale=guidance_scale)
     given |= options.given(guidance_rescale=guidance_rescale, shared_noise=shared_noise, noise_prior=noise_prior)
-    given |= options.given(motion_guidance=motion_guidance, timestep_spacing=timestep_spacing)
+    given |= options.given(motion_guidance=motion_guidance, timestep_spacing=timestep_spacing, deflicker=deflicker)
     given |= options.given(context_frames=context_frames, context_overlap=context_overlap) | travel
     networks = options.given(model=model, motion=motion, motion_norm=motion_norm, tokenizer=tokenizer)
     networks |= {"loras": tuple(lora)} if lora else {}
@@ -156,7 +158,7 @@ def _recorded_settings(record: dict[str, Any], networks: dict[str, Any]) -> dict
     """The settings of a record, which are all there were; the noise goes with the motion it is of."""
     if "settings" not in record:
         return {}
-    settings = {"guidance": "video", "motion_guidance": 1.0, "noise_prior": "mixed", **record["settings"]}
+    settings = {**OLDEST, **record["settings"]}
     if networks.keys() & {"model", "motion"}:
         settings.pop("shared_noise", None)
         settings.pop("noise_prior")

@@ -97,6 +97,7 @@ def _facts(found: "ModelInfo") -> list[tuple[str, Any]]:
     spacing = f" on {settings.timestep_spacing} timesteps" if settings.timestep_spacing else ""
     closeness = f", of motion {settings.motion_guidance:g}" if settings.motion_guidance != 1 else ""
     noise = f", {settings.shared_noise:g} {settings.noise_prior} noise" if settings.shared_noise else ""
+    steady = f", deflicker {settings.deflicker:g}" if settings.deflicker else ""
     return [
         ("kind", found.kind),
         ("shapes", found.shapes),
@@ -108,7 +109,7 @@ def _facts(found: "ModelInfo") -> list[tuple[str, Any]]:
         (
             "defaults",
             f"{settings.sampler}{spacing}, {settings.num_inference_steps} steps, guidance {settings.guidance_scale:g} "
-            f"by the {settings.guidance} network{closeness}, {settings.fps:g} fps{noise}",
+            f"by the {settings.guidance} network{closeness}, {settings.fps:g} fps{noise}{steady}",
         ),
         (
             "memory",

@@ -82,6 +82,12 @@ MotionGuidance = Annotated[
         help=f"With --guidance image, how closely to follow the temporal layers; 1 is as they learned. {_MODEL_DEFAULT}"
     ),
 ]
+Deflicker = Annotated[
+    float | None,
+    typer.Option(
+        help=f"Average over time what changes by less than about this, in latents; 0 is off, 0.1 mild. {_MODEL_DEFAULT}"
+    ),
+]
 SharedNoise = Annotated[
     float | None,
     typer.Option(

@@ -25,6 +25,7 @@ from t2v.models.folder import Components, load_components
 from t2v.models.modelscope import ModelScopeConfig
 from t2v.models.text_encoder import unseen_words
 from t2v.pipelines.advice import MOTION_GUIDANCE_ADVICE, memory_advice, spacing_advice, word_advice
+from t2v.pipelines.deflicker import deflicker
 from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
 from t2v.pipelines.inspection import default_settings, inspect_model, motion_warnings
 from t2v.pipelines.memory import Footprint, MemoryEstimate, decoder_tile, explain_out_of_memory, total_memory
@@ -302,7 +303,8 @@ class TextToVideoPipeline:
     def _decode(self, latents: Tensor, settings: GenerationSettings) -> NDArray[np.uint8]:
         """Frames (F, H, W, 3) of latents (1, C, F, h, w)."""
         self.placement.bring(self.autoencoder)
-        z = (latents / self.autoencoder.config.scaling_factor).to(self.dtype)
+        steady = deflicker(latents, settings.deflicker) if settings.deflicker else latents
+        z = (steady / self.autoencoder.config.scaling_factor).to(self.dtype)
         tile = decoder_tile(settings, self.autoencoder.downsample_factor)
         video = self.autoencoder.decode(z, chunk_size=settings.chunk_size, tile_size=tile)[0].float()
         if not torch.isfinite(video).all():

@@ -63,17 +63,18 @@ def test_a_record_without_the_newer_settings_was_made_before_there_were_any(t2v_
     assert t2v_command("generate", PROMPT, *options, "-o", "image.gif", "--guidance", "image").code == 0
     assert Path("x.gif").read_bytes() != Path("image.gif").read_bytes()
     record = json.loads(Path("x.json").read_text())
-    for setting in ("guidance", "motion_guidance", "noise_prior"):
+    for setting in ("guidance", "motion_guidance", "noise_prior", "deflicker"):
         del record["settings"][setting]
     model = Path(shutil.copytree(tiny_model, "model"))
     Path("x.json").write_text(json.dumps(record | {"model": str(model)}))
-    newer = {"guidance": "image", "motion_guidance": 1.5, "noise_prior": "progressive"}
+    newer = {"guidance": "image", "motion_guidance": 1.5, "noise_prior": "progressive", "deflicker": 0.5}
     (model / config.name).write_text(json.dumps(json.loads(config.read_text()) | newer))
     done = t2v_command("generate", "--from", "x.json", "-o", "y.gif")
     assert done.code == 0, done.err
     assert Path("y.gif").read_bytes() == Path("x.gif").read_bytes()
     settings = json.loads(Path("y.json").read_text())["settings"]
     assert (settings["guidance"], settings["motion_guidance"], settings["noise_prior"]) == ("video", 1.0, "mixed")
+    assert settings["deflicker"] == 0
 
 
 def test_generate_from_record_takes_other_options(t2v_command, tiny_model):

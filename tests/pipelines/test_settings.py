@@ -31,6 +31,7 @@ from t2v.pipelines.settings import GenerationSettings, check_prompt, check_seed
         ({"shared_noise": 1}, "shared_noise must be from 0 to below 1, got 1"),
         ({"shared_noise": -0.1}, "shared_noise must be"),
         ({"noise_prior": "pink"}, "unknown noise_prior 'pink'; known are mixed, progressive"),
+        ({"deflicker": -0.1}, "deflicker must be at least 0, got -0.1"),
         ({"sampler": 3}, "sampler must be text"),
         ({"timestep_spacing": "even"}, "unknown timestep_spacing 'even'; known are leading, trailing, linspace"),
         ({"negative_prompt": None}, "negative_prompt must be text"),
