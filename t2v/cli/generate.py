@@ -26,7 +26,8 @@ _MODEL_OPTIONS = ("motion", "motion_norm", "tokenizer", "loras")  # belong to a 
 NUM_PREVIEWS = 6
 PREVIEW_SIZE = 256  # pixels on the longer side, at most
 MAX_FACTOR = 100  # of --interpolate
-OLDEST = {"guidance": "video", "motion_guidance": 1.0, "noise_prior": "mixed", "deflicker": 0.0}  # of old records
+# what records from before these settings were made with
+_OLDEST = {"guidance": "video", "motion_guidance": 1.0, "noise_prior": "mixed", "deflicker": 0.0}
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def _recorded_settings(record: dict[str, Any], networks: dict[str, Any]) -> dict
     """The settings of a record, which are all there were; the noise goes with the motion it is of."""
     if "settings" not in record:
         return {}
-    settings = {**OLDEST, **record["settings"]}
+    settings = {**_OLDEST, **record["settings"]}
     if networks.keys() & {"model", "motion"}:
         settings.pop("shared_noise", None)
         settings.pop("noise_prior")

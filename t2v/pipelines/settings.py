@@ -60,7 +60,7 @@ class GenerationSettings:
     motion_guidance: float = 1.0  # how closely to follow the temporal layers, with guidance by the image model
     shared_noise: float = 0.0  # correlation of the noise of frames: more is steadier and moves less
     noise_prior: str = "mixed"  # one of NOISE_PRIORS: of all frames alike, or most of neighbours
-    deflicker: float = 0.0  # changes of the latents below about this are averaged away over time; 0: none
+    deflicker: float = 0.0  # changes of the latents below about this are averaged away; 0: none
     negative_prompt: str = ""
     prompt_at: Mapping[int, str] = field(default_factory=dict)  # prompts of later frames; between them they blend
     chunk_size: int = 8  # frames decoded at once
@@ -83,11 +83,13 @@ class GenerationSettings:
             ("guidance_rescale", 0.0, 1.0),
             ("motion_guidance", 0.0, math.inf),
             ("shared_noise", -math.inf, math.inf),
-            ("deflicker", 0.0, math.inf),
+            ("deflicker", 0.0, 10.0),
         ):
             _check_number(name, getattr(self, name), low, high)
         if not 0 <= self.shared_noise < 1:
             raise InputError(f"shared_noise must be from 0 to below 1, got {self.shared_noise:g}")
+        if 0 < self.deflicker < 0.001:
+            raise InputError(f"deflicker must be 0, for none, or at least 0.001, got {self.deflicker:g}")
         self._check_context()
         self._read_prompt_at()
         if not 0 < self.fps <= MAX_FPS:

@@ -54,11 +54,13 @@ def encoded(pipe: TextToVideoPipeline, frames: NDArray[np.uint8]) -> Tensor:
 
 @torch.inference_mode()
 def decoded(pipe: TextToVideoPipeline, latents: Sequence[Tensor], strength: float) -> Videos:
+    """Frames (F, H, W, 3) of each latents (1, C, F, h, w)."""
     settings = replace(pipe.defaults, deflicker=strength)
     return [pipe._decode(each, settings) for each in latents]
 
 
 def steadiness(prefix: str, videos: Videos) -> dict[str, float]:
+    """Means of the differences of neighbouring frames, 0 to 255: where they show the background, and everywhere."""
     backgrounds = [background_difference(frames) for frames in videos]
     return {
         f"{prefix}_background": float(np.mean([value for value in backgrounds if value is not None])),
@@ -77,7 +79,7 @@ def main() -> None:
     rendered = [clip.read(pipe.defaults.num_frames, pipe.defaults.fps)[0] for clip in clips]
     real = [encoded(pipe, frames) for frames in rendered]
     made = [generated(pipe, clip.caption, seed) for seed, clip in enumerate(track(clips, "generating"))]
-    rows = []
+    rows, truth = [], steadiness("rendered", rendered)
     for strength in STRENGTHS:
         videos, copies = decoded(pipe, made, strength), decoded(pipe, real, strength)
         judged = list(zip((recogniser.judge(frames) for frames in videos), clips, strict=True))
@@ -86,7 +88,7 @@ def main() -> None:
             **steadiness("made", videos),
             **steadiness("copied", copies),
             "copied_psnr": np.mean([psnr(*pair) for pair in zip(copies, rendered, strict=True)]),
-            **steadiness("rendered", rendered),
+            **truth,
         }
         rows.append(
             {

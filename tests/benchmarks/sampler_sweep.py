@@ -41,6 +41,7 @@ class Setting:
     guidance_scale: float
     guidance: str = "video"  # which network says what the text changes
     motion_guidance: float = 1.0
+    deflicker: float = 0.0
 
 
 SETTINGS = [

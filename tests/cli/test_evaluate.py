@@ -17,14 +17,15 @@ def world(tmp_path_factory):
 
 def test_evaluate_motion_writes_a_report(t2v_command, tiny_model, world, tmp_path):
     options = ("--data", world / "clips", "--sprites", world / "sprites", "--model", tiny_model, "-o", "report.json")
-    done = t2v_command("evaluate", "motion", *options, "--num-videos", 2, "--seed", 5, "--quiet")
+    done = t2v_command("evaluate", "motion", *options, "--num-videos", 2, "--seed", 5, "--deflicker", 0.5, "--quiet")
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines()[-1] == "report.json"
     assert "running" in done.out and "verb from motion alone" in done.out
     report = json.loads((tmp_path / "report.json").read_text())
     protocol = report["protocol"]
     assert (protocol["seeds"], protocol["num_rendered"], protocol["num_frames"]) == ([5, 6], 4, 4)
-    assert protocol["settings"]["sampler"] == "euler" and len(protocol["weights_sha256"]) == 64
+    assert protocol["settings"]["sampler"] == "euler" and protocol["settings"]["deflicker"] == 0.5
+    assert len(protocol["weights_sha256"]) == 64
     assert [video["verb"] for video in report["generated"]] == ["standing", "running"]
     assert report["verbs"]["running"]["verdict"]["match"]["within_tolerance"] in (True, False)
 
@@ -66,10 +67,11 @@ def test_evaluate_sheet_follows_the_settings_of_guidance(t2v_command, tiny_model
     (tmp_path / "prompts.txt").write_text("a robot dancing in times square\n")
     options = ("--prompts", "prompts.txt", "--model", tiny_model, "--frames", 3, "--num-inference-steps", 1, "--quiet")
     settings = {"one.png": (), "two.png": ("--motion-guidance", 2), "three.png": ("--guidance-scale", 2)}
+    settings["four.png"] = ("--deflicker", 1)
     for name, given in settings.items():
         done = t2v_command("evaluate", "sheet", *options, "--guidance", "image", *given, "-o", name)
         assert (done.code, done.err) == (0, "")
-    assert len({(tmp_path / name).read_bytes() for name in settings}) == 3
+    assert len({(tmp_path / name).read_bytes() for name in settings}) == 4
 
 
 def test_evaluate_sheet_of_clips_shows_the_rendered_ceiling(t2v_command, world, tmp_path):

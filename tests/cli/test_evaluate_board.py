@@ -33,12 +33,24 @@ def test_mini_board_writes_figures_and_the_sheet(t2v_command, tiny_model, board,
     still = ActorPath(*np.ones((5, 3)))  # matching has its own tests
     monkeypatch.setattr("t2v.evaluation.board.match_actor", lambda frames, sprite, height: still)
     options = ("--data", board, "--recogniser", board / "judge", "--model", tiny_model, "--num-videos", 2)
-    done = t2v_command("evaluate", "mini-board", *options, "--num-inference-steps", 1, "-o", "board.json", "--quiet")
+    done = t2v_command(
+        "evaluate",
+        "mini-board",
+        *options,
+        "--num-inference-steps",
+        1,
+        "-o",
+        "board.json",
+        "--deflicker",
+        0.5,
+        "--quiet",
+    )
     assert (done.code, done.err) == (0, "")
     assert ("held-out pairs" in done.out and "MISSED  actor" in done.out) or "reached actor" in done.out
     assert done.out.splitlines()[-1] == "board.json"
     result = json.loads((tmp_path / "board.json").read_text())
     assert result["protocol"]["num_videos"] == 2 and result["protocol"]["num_frames"] == 3
+    assert result["protocol"]["settings"]["sampling"]["deflicker"] == 0.5
     assert result["metrics"]["rendered.seconds"]["n"] == 0 and result["metrics"]["held_out.seconds"]["value"] > 0
     assert len(result["videos"]) == 12 and len(result["subject"]["weights_sha256"]) == 64
     with Image.open(tmp_path / "board.jpg") as sheet:

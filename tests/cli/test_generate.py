@@ -45,8 +45,9 @@ def test_generate_writes_video_and_record_to_outputs(t2v_command, tiny_model, tm
 
 def test_generate_from_record_repeats_bit_for_bit(t2v_command, tiny_model, tmp_path):
     options = ("--num-frames", 3, "--fps", 12, "--sampler", "ddpm", "--guidance-scale", 2, "--negative-prompt", "a cat")
-    options += ("--guidance", "image", "--motion-guidance", 1.5)
+    options += ("--guidance", "image", "--motion-guidance", 1.5, "--deflicker", 0.5)
     assert t2v_command("generate", PROMPT, "--model", tiny_model, "-o", "x.webm", *options).code == 0
+    assert json.loads(Path("x.json").read_text())["settings"]["deflicker"] == 0.5
     done = t2v_command("generate", "--from", "x.json")
     assert (done.code, done.out) == (0, "x-repeat.webm\n")
     assert Path("x-repeat.webm").read_bytes() == Path("x.webm").read_bytes()

@@ -37,9 +37,8 @@ def test_info_tells_the_defaults_that_shape_a_video(t2v_command, tiny_model, tmp
     assert line.split(maxsplit=1)[1] == "euler, 3 steps, guidance 3 by the video network, 8 fps"
     model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
     config = model / "generation_config.json"
-    given = {"guidance": "image", "motion_guidance": 1.5, "shared_noise": 0.9, "noise_prior": "progressive"} | {
-        "deflicker": 0.1
-    }
+    given = {"guidance": "image", "motion_guidance": 1.5, "deflicker": 0.1}
+    given |= {"shared_noise": 0.9, "noise_prior": "progressive"}
     config.write_text(json.dumps(json.loads(config.read_text()) | given))
     out = " ".join(t2v_command("info", model).out.split())
     assert "guidance 3 by the image network, of motion 1.5, 8 fps, 0.9 progressive noise, deflicker 0.1" in out

@@ -73,6 +73,10 @@ def test_mini_asks_its_image_model_what_the_text_changes():
     assert inspect_model("mini").settings.guidance == "image"
 
 
+def test_mini_keeps_its_backgrounds_steady():
+    assert inspect_model("mini").settings.deflicker == 0.1
+
+
 def test_mini_temporal_layers_are_not_at_identity(mini):
     config = json.loads((ZOO / "mini" / "motion" / "config.json").read_text())
     assert config["scheduler"] == mini.motion_scheduler

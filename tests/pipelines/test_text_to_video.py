@@ -13,6 +13,7 @@ from t2v.diffusion.noise import NoisePrior
 from t2v.diffusion.sampling import sample
 from t2v.errors import InputError
 from t2v.models.autoencoder import AutoencoderKL
+from t2v.pipelines.deflicker import deflicker
 from t2v.pipelines.inspection import default_settings, motion_warnings
 from t2v.pipelines.prompt_travel import embeds_of_frames
 
@@ -131,6 +132,15 @@ def test_videos_of_a_batch_equal_the_same_seeds_alone(pipe):
 )
 def test_every_option_reaches_the_networks(pipe, options):
     assert not np.array_equal(pipe(PROMPT, **options).frames, pipe(PROMPT).frames)
+
+
+def test_deflicker_works_on_the_latents_as_the_unet_sees_them(pipe):
+    latents = torch.randn(1, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.3
+    plain, strong = pipe.defaults, dataclasses.replace(pipe.defaults, deflicker=0.5)
+    assert pipe.autoencoder.config.scaling_factor != 1
+    with torch.inference_mode():
+        assert np.array_equal(pipe._decode(latents, strong), pipe._decode(deflicker(latents, 0.5), plain))
+        assert not np.array_equal(pipe._decode(latents, strong), pipe._decode(latents, plain))
 
 
 def test_motion_guidance_reaches_the_networks(pipe):
