@@ -33,18 +33,8 @@ def test_mini_board_writes_figures_and_the_sheet(t2v_command, tiny_model, board,
     still = ActorPath(*np.ones((5, 3)))  # matching has its own tests
     monkeypatch.setattr("t2v.evaluation.board.match_actor", lambda frames, sprite, height: still)
     options = ("--data", board, "--recogniser", board / "judge", "--model", tiny_model, "--num-videos", 2)
-    done = t2v_command(
-        "evaluate",
-        "mini-board",
-        *options,
-        "--num-inference-steps",
-        1,
-        "-o",
-        "board.json",
-        "--deflicker",
-        0.5,
-        "--quiet",
-    )
+    given = ("--num-inference-steps", 1, "--deflicker", 0.5)
+    done = t2v_command("evaluate", "mini-board", *options, *given, "-o", "board.json", "--quiet")
     assert (done.code, done.err) == (0, "")
     assert ("held-out pairs" in done.out and "MISSED  actor" in done.out) or "reached actor" in done.out
     assert done.out.splitlines()[-1] == "board.json"
