@@ -131,8 +131,7 @@ def generate(
         output = repeat_path(from_, record)
     jobs = plan_jobs(texts, seed, num_videos, output)
     check_jobs(jobs, overwrite, preview)
-    placing = options.given(device=device, dtype=dtype, compile=compile, offload=offload)
-    source = _source(record, {**networks, **placing})
+    source = _source(record, networks | options.given(device=device, dtype=dtype, compile=compile, offload=offload))
     factor = record.get("interpolate", 1) if interpolate is None else interpolate
     _check_factor(factor, bool(settings.get("prompt_at")))
     reporter = Reporter(quiet)

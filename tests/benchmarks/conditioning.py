@@ -26,11 +26,10 @@ from rich.progress import track
 import t2v
 from t2v.evaluation.frechet import frechet_distance
 from t2v.evaluation.labelled_clips import LabelledClip, balanced, labelled_clips
-from t2v.evaluation.motion import background_difference, frame_difference
 from t2v.evaluation.recogniser import Recogniser, load_recogniser
 from t2v.pipelines.text_to_video import TextToVideoPipeline
 from tests.benchmarks.registry import RESULTS, device_name, save_rows
-from tests.benchmarks.sampler_sweep import Setting, features, rendered
+from tests.benchmarks.sampler_sweep import Setting, features, rendered, steadiness
 
 GUIDANCE_SCALES = (1.0, 3.0, 5.0, 7.0, 9.0)
 RECOGNISER = Path(t2v.__file__).parent / "zoo" / "recogniser"
@@ -44,15 +43,13 @@ def measure(
     videos = [pipe(clip.caption, seed=seed, **options).frames for seed, clip in enumerate(clips)]
     judged = [recogniser.judge(frames) for frames in videos]
     pairs = list(zip(judged, clips, strict=True))
-    backgrounds = [background_difference(frames) for frames in videos]
     return {
         "features": np.concatenate([features(pipe, frames) for frames in videos]),
         **{
             name: np.mean([getattr(seen, name) == getattr(clip, name) for seen, clip in pairs])
             for name in ("actor", "scene", "verb")
         },
-        "frame_difference": np.mean([frame_difference(frames) for frames in videos]),
-        "background_difference": np.mean([value for value in backgrounds if value is not None]),
+        **steadiness(videos),
     }
 
 

@@ -32,12 +32,17 @@ SETTINGS = [
 ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def read_arguments(description: str | None) -> argparse.Namespace:
+    """The clips, the model and the number of videos, from the command line."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="clips with labels and captions")
     parser.add_argument("--model", default="mini")
     parser.add_argument("--num-videos", type=int, default=16)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = read_arguments(__doc__)
     recogniser = load_recogniser(RECOGNISER)
     clips = balanced(labelled_clips(arguments.data), arguments.num_videos)
     pipe = t2v.load(arguments.model)

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from rich import print
 from rich.progress import track
+from torch import Tensor
 
 import t2v
 from t2v.data.transforms import to_model_range
@@ -52,21 +53,32 @@ SETTINGS = [
 
 
 @torch.inference_mode()
+def encoded(pipe: TextToVideoPipeline, frames: NDArray[np.uint8]) -> Tensor:
+    """Latents (F, C, h, w) of frames (F, H, W, 3), as the U-Net sees them."""
+    images = to_model_range(torch.from_numpy(frames)).to(pipe.device, pipe.dtype)
+    return pipe.autoencoder.encode(images).mean.float() * pipe.autoencoder.config.scaling_factor
+
+
 def features(pipe: TextToVideoPipeline, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Latents of frames (F, H, W, 3), averaged to 4 x 4 places: (F, 16 C)."""
-    images = to_model_range(torch.from_numpy(frames)).to(pipe.device, pipe.dtype)
-    latents = pipe.autoencoder.encode(images).mean.float() * pipe.autoencoder.config.scaling_factor
-    return F.adaptive_avg_pool2d(latents, 4).flatten(1).double().cpu().numpy()
+    return F.adaptive_avg_pool2d(encoded(pipe, frames), 4).flatten(1).double().cpu().numpy()
+
+
+def steadiness(videos: Sequence[NDArray[np.uint8]]) -> dict[str, np.floating]:
+    """Means of the differences of neighbouring frames, 0 to 255: everywhere, and where they show the background."""
+    backgrounds = [background_difference(frames) for frames in videos]
+    return {
+        "frame_difference": np.mean([frame_difference(frames) for frames in videos]),
+        "background_difference": np.mean([value for value in backgrounds if value is not None]),
+    }
 
 
 def measure(pipe: TextToVideoPipeline, setting: Setting, captions: Sequence[str]) -> dict[str, Any]:
     """Features of a video of each caption, and the means of the other figures."""
     videos = [pipe(caption, seed=seed, **vars(setting)) for seed, caption in enumerate(captions)]
-    backgrounds = [background_difference(video.frames) for video in videos]
     return {
         "features": np.concatenate([features(pipe, video.frames) for video in videos]),
-        "frame_difference": np.mean([frame_difference(video.frames) for video in videos]),
-        "background_difference": np.mean([value for value in backgrounds if value is not None]),
+        **steadiness([video.frames for video in videos]),
         "denoise_s": np.mean([video.metadata["seconds"]["denoise"] for video in videos]),
     }
 
