@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from t2v.cli.progress import Reporter
     from t2v.pipelines.settings import GenerationOptions
     from t2v.pipelines.text_to_video import TextToVideoPipeline
+    from t2v.pipelines.video import Video
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure what a model makes.")
 app.command()(evaluate_videos.videos)
@@ -156,7 +157,7 @@ def sheet(
         else:
             assert prompts is not None
             rows = _video_rows(prompts, _load(model, motion, device, dtype), seed, settings, reporter)
-        drawn = [(caption, strip(video, frames)) for caption, video in rows]
+        drawn = [(caption, strip(video.frames, frames)) for caption, video in rows]
     save_picture(contact_sheet(*zip(*drawn, strict=True)), output)
     print(output)
 
@@ -201,15 +202,22 @@ def frame_rates(
     with reporter.stage("measuring"):
         pipe = None if prompts is None else _load(model, motion, device, dtype)
 
-        def rows(fps: float) -> "Iterator[tuple[str, np.ndarray]]":
-            at_rate: GenerationOptions = {**settings, "fps": fps}
-            if prompts is None or pipe is None:
-                assert clips is not None
-                return _clip_rows(clips, num_clips, at_rate)
-            return _video_rows(prompts, pipe, seed, at_rate, reporter)
+        protocol: dict[str, Any] = {"clips": str(clips)} if prompts is None else {"prompts": str(prompts), "seed": seed}
 
-        report = evaluate_rates((name, fps, frames) for fps in RATES for name, frames in rows(fps))
-    save_json(output, report)
+        def measured() -> "Iterator[tuple[str, float, np.ndarray]]":
+            for fps in RATES:
+                at_rate: GenerationOptions = {**settings, "fps": fps}
+                if clips is not None:
+                    rows = _clip_rows(clips, num_clips, at_rate)
+                else:
+                    assert prompts is not None and pipe is not None
+                    rows = _video_rows(prompts, pipe, seed, at_rate, reporter)
+                for name, video in rows:
+                    protocol.update(_facts(video))
+                    yield name, fps, video.frames
+
+        report = evaluate_rates(measured())
+    save_json(output, {"protocol": protocol, **report})
     for measure in MEASURES:
         found = report[measure]
         means = "  ".join(f"{fps} fps {mean:.2f}" for fps, mean in found["mean"].items())
@@ -218,6 +226,16 @@ def frame_rates(
             f"{_number(found['of_videos'], 2)} of videos; {means}"
         )
     print(output)
+
+
+def _facts(video: "Video") -> dict[str, Any]:
+    """What a video has in common with those of other prompts and rates."""
+    from t2v.evaluation.motion_report import model_facts
+
+    facts = model_facts(video.metadata) if video.metadata else {}  # rendered clips have none
+    if facts:
+        facts["settings"] = {name: value for name, value in facts["settings"].items() if name != "fps"}
+    return {"num_frames": len(video), **facts}
 
 
 def _checked(given: dict[str, Any]) -> "GenerationOptions":
@@ -234,22 +252,23 @@ def _load(model: str | None, motion: str | None, device: str | None, dtype: str 
 
 def _video_rows(
     prompts: Path, pipe: "TextToVideoPipeline", seed: int, settings: "GenerationOptions", reporter: "Reporter"
-) -> "Iterator[tuple[str, np.ndarray]]":
+) -> "Iterator[tuple[str, Video]]":
     from t2v.cli.outputs import read_prompts
 
     texts = read_prompts(prompts)
     for index, prompt in enumerate(texts):
-        yield prompt, pipe(prompt, seed=seed, **settings).frames
+        yield prompt, pipe(prompt, seed=seed, **settings)
         reporter.step(index + 1, len(texts))
 
 
-def _clip_rows(folder: Path, num: int, settings: "GenerationOptions") -> "Iterator[tuple[str, np.ndarray]]":
+def _clip_rows(folder: Path, num: int, settings: "GenerationOptions") -> "Iterator[tuple[str, Video]]":
     import numpy as np
 
     from t2v.data.manifest import read_manifest
     from t2v.data.video_io import read_frames
     from t2v.errors import InputError
     from t2v.pipelines.settings import GenerationSettings
+    from t2v.pipelines.video import Video
 
     chosen = GenerationSettings(**settings)
     rows = [row for row in read_manifest(folder) if row.is_usable][:num]
@@ -257,7 +276,7 @@ def _clip_rows(folder: Path, num: int, settings: "GenerationOptions") -> "Iterat
         raise InputError(f"the manifest of {folder} lists no clip")
     for row in rows:
         times = (np.arange(chosen.num_frames) / chosen.fps).tolist()
-        yield row.caption or row.path, read_frames(folder / row.path, times=times)
+        yield row.caption or row.path, Video(read_frames(folder / row.path, times=times), chosen.fps)
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -44,12 +44,18 @@ def test_evaluate_motion_refuses_before_work(t2v_command, world, tmp_path):
 def test_evaluate_frame_rates_of_a_model_and_of_clips(t2v_command, tiny_model, world, tmp_path):
     (tmp_path / "prompts.txt").write_text("a robot dancing in times square\n")
     options = ("--prompts", "prompts.txt", "--model", tiny_model, "-o", "rates.json", "--quiet")
-    done = t2v_command("evaluate", "frame-rates", *options, "--num-inference-steps", 1)
+    done = t2v_command("evaluate", "frame-rates", *options, "--num-inference-steps", 1, "--deflicker", 0.5)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("displacement: rank correlation") and done.out.splitlines()[-1] == "rates.json"
-    assert len(json.loads((tmp_path / "rates.json").read_text())["videos"]) == 6
+    report = json.loads((tmp_path / "rates.json").read_text())
+    assert len(report["videos"]) == 6
+    protocol = report["protocol"]
+    assert (protocol["prompts"], protocol["seed"], protocol["model"]) == ("prompts.txt", 0, str(tiny_model))
+    assert protocol["settings"]["deflicker"] == 0.5 and "fps" not in protocol["settings"]
     options = ("--clips", world / "clips", "--num-clips", 2, "--num-frames", 3, "-o", "clips.json")
     assert t2v_command("evaluate", "frame-rates", *options).code == 0
+    protocol = json.loads((tmp_path / "clips.json").read_text())["protocol"]
+    assert protocol == {"clips": str(world / "clips"), "num_frames": 3}
     done = t2v_command("evaluate", "frame-rates", "-o", "more.json")
     assert done.code == 2 and "either --prompts FILE or --clips FOLDER" in done.err
 
