@@ -1,7 +1,11 @@
+from typing import get_args
+
 import pytest
 import torch
 
 from t2v.diffusion.noise import INDEPENDENT, NoisePrior, randn
+from t2v.models.unet_config import NOISE_PRIORS
+from t2v.training.config_sections import NoiseKind
 
 
 def generators(*seeds):
@@ -50,3 +54,16 @@ def test_progressive_noise_of_a_longer_video_begins_with_that_of_a_shorter_one()
     noise = torch.randn(1, 4, 24, 3, 3, generator=torch.Generator().manual_seed(0))
     prior = NoisePrior(0.9, "progressive")
     assert torch.equal(prior.correlate(noise)[:, :, :16], prior.correlate(noise[:, :, :16]))
+
+
+@pytest.mark.parametrize("kind", NOISE_PRIORS)
+def test_a_long_video_may_share_nearly_all_its_noise(kind):
+    noise = torch.randn(1, 1, 500, 2, 2, generator=torch.Generator().manual_seed(0))
+    correlated = NoisePrior(1 - 1e-15, kind).correlate(noise)
+    assert (correlated - correlated[:, :, :1]).abs().max() < 1e-3
+
+
+def test_files_and_configurations_know_the_same_kinds():
+    assert get_args(NoiseKind) == NOISE_PRIORS
+    for kind in NOISE_PRIORS:
+        assert NoisePrior(0.5, kind).kind == kind
