@@ -51,3 +51,8 @@ def written(figure: "Figure") -> str:
         return "-"
     interval = "" if figure.low is None else f" [{figure.low:.4g}, {figure.high:.4g}]"
     return f"{figure.value:.4g}{interval} (n {figure.n})"
+
+
+def number(value: float | None, digits: int) -> str:
+    """With so many decimals; - where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"
