@@ -129,14 +129,7 @@ def _subject(request: "BoardRequest") -> dict[str, Any]:
 
     import torch
 
-    pipe = request.pipe
-    facts = {
-        "model": pipe.components.name,
-        "motion": pipe.components.motion_path,
-        "weights_sha256": pipe.weights_sha256,
-    }
-    machine = {"device": str(pipe.device), "threads": torch.get_num_threads(), "cores": os.cpu_count()}
-    return {**facts, "dtype": str(pipe.dtype).removeprefix("torch."), "torch": torch.__version__, **machine}
+    return {**request.pipe.facts, "threads": torch.get_num_threads(), "cores": os.cpu_count()}
 
 
 def _print_board(figures: "Figures", reached: list[dict[str, Any]]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t2v.cli import options
+from t2v.cli.evaluate_results import number
 from t2v.cli.filling import FrameGuidance, Interpolation
 from t2v.pipelines.settings import FRAME_GUIDANCE
 
@@ -127,7 +128,7 @@ def real_interpolation(
         save_picture(contact_sheet(*zip(*rows, strict=True)), sheet)
         print(sheet)
     for name, found in report["mean"].items():
-        print(f"{name:<11}", "  ".join(f"{metric} {_number(value)}" for metric, value in found.items()))
+        print(f"{name:<11}", "  ".join(f"{metric} {number(value, 2)}" for metric, value in found.items()))
     print(output)
 
 
@@ -164,13 +165,9 @@ def _print_interpolation(report: dict[str, Any]) -> None:
     for bucket, rows in [*report["buckets"].items(), ("not linear", report["curved"])]:
         for name, found in rows.items():
             figures = "  ".join(
-                f"{metric} {_number(value['mean'])} [{_number(value['low'])}, {_number(value['high'])}]"
+                f"{metric} {number(value['mean'], 2)} [{number(value['low'], 2)}, {number(value['high'], 2)}]"
                 for metric, value in found.items()
             )
             print(f"{bucket:<10} {name:<11} n {found['psnr']['n']:<3} {figures}")
     for gate in report["gates"]:
         print(gate_line(gate))
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"

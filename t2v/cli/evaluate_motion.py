@@ -1,4 +1,4 @@
-"""`t2v evaluate motion`: how actors move in samples and in rendered clips."""
+"""`t2v evaluate motion`: how actors move in generated videos and in rendered clips."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any

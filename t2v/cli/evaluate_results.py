@@ -54,5 +54,5 @@ def written(figure: "Figure") -> str:
 
 
 def number(value: float | None, digits: int) -> str:
-    """With so many decimals; - where there is none."""
+    """A number with that many decimals; - for None."""
     return "-" if value is None else f"{value:.{digits}f}"

@@ -1,4 +1,4 @@
-"""`t2v evaluate sheet | frame-rates`: videos for a list of prompts, or clips, seen and measured."""
+"""`t2v evaluate sheet | frame-rates`: generated videos, or clips, on a contact sheet and at several rates."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,12 +17,11 @@ if TYPE_CHECKING:
     from t2v.cli.progress import Reporter
     from t2v.pipelines.settings import GenerationOptions
     from t2v.pipelines.text_to_video import TextToVideoPipeline
-    from t2v.pipelines.video import Video
 
 Sheet = Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")]
 Seed = Annotated[int, typer.Option(help="Every row is what `t2v generate` makes with this seed.")]
-Clips = Annotated[Path | None, typer.Option(help="Show the clips of this folder instead: what a model can reach.")]
-Rows = Annotated[int, typer.Option(min=1, help="Clips to show, with --clips.")]
+Clips = Annotated[Path | None, typer.Option(help="Take the clips of this folder instead: what a model can reach.")]
+Rows = Annotated[int, typer.Option(min=1, help="Clips to take, with --clips.")]
 Columns = Annotated[int, typer.Option("--frames", min=1, help="Frames of each video to show.")]
 
 
@@ -100,6 +99,8 @@ def frame_rates(
     quiet: options.Quiet = False,
 ) -> None:
     """Measure whether motion from frame to frame follows the time between frames, at 4 to 24 frames per second."""
+    from dataclasses import replace
+
     from t2v.cli.outputs import check_file
     from t2v.cli.progress import Reporter
     from t2v.errors import InputError
@@ -119,21 +120,20 @@ def frame_rates(
         from t2v.pipelines.text_to_video import load
 
         pipe = None if prompts is None else load(model or "mini", device or "auto", dtype or "auto", motion)
-        protocol: dict[str, Any] = {"clips": str(clips)} if prompts is None else {"prompts": str(prompts), "seed": seed}
 
-        def measured() -> "Iterator[tuple[str, float, np.ndarray]]":
-            for fps in RATES:
-                at_rate: GenerationOptions = {**settings, "fps": fps}
-                if clips is not None:
-                    rows = _clip_rows(clips, num_clips, at_rate)
-                else:
-                    assert prompts is not None and pipe is not None
-                    rows = _video_rows(prompts, pipe, seed, at_rate, reporter)
-                for name, video in rows:
-                    protocol.update(_facts(video))
-                    yield name, fps, video.frames
+        def rows(fps: float) -> "Iterator[tuple[str, np.ndarray]]":
+            at_rate: GenerationOptions = {**settings, "fps": fps}
+            if clips is not None:
+                return _clip_rows(clips, num_clips, at_rate)
+            assert prompts is not None and pipe is not None
+            return _video_rows(prompts, pipe, seed, at_rate, reporter)
 
-        report = evaluate_rates(measured())
+        report = evaluate_rates((name, fps, frames) for fps in RATES for name, frames in rows(fps))
+        protocol: dict[str, Any] = {"clips": str(clips), "num_frames": GenerationSettings(**settings).num_frames}
+        if pipe is not None:
+            sampling = replace(pipe.defaults, **settings).to_dict()
+            sampling.pop("fps")
+            protocol = {"prompts": str(prompts), "seed": seed, **pipe.facts, "settings": sampling}
     save_json(output, {"protocol": protocol, **report})
     for measure in MEASURES:
         found = report[measure]
@@ -145,35 +145,24 @@ def frame_rates(
     print(output)
 
 
-def _facts(video: "Video") -> dict[str, Any]:
-    """What a video has in common with those of other prompts and rates."""
-    from t2v.evaluation.motion_report import model_facts
-
-    facts = model_facts(video.metadata) if video.metadata else {}  # rendered clips have none
-    if facts:
-        facts["settings"] = {name: value for name, value in facts["settings"].items() if name != "fps"}
-    return {"num_frames": len(video), **facts}
-
-
 def _video_rows(
     prompts: Path, pipe: "TextToVideoPipeline", seed: int, settings: "GenerationOptions", reporter: "Reporter"
-) -> "Iterator[tuple[str, Video]]":
+) -> "Iterator[tuple[str, np.ndarray]]":
     from t2v.cli.outputs import read_prompts
 
     texts = read_prompts(prompts)
     for index, prompt in enumerate(texts):
-        yield prompt, pipe(prompt, seed=seed, **settings)
+        yield prompt, pipe(prompt, seed=seed, **settings).frames
         reporter.step(index + 1, len(texts))
 
 
-def _clip_rows(folder: Path, num: int, settings: "GenerationOptions") -> "Iterator[tuple[str, Video]]":
+def _clip_rows(folder: Path, num: int, settings: "GenerationOptions") -> "Iterator[tuple[str, np.ndarray]]":
     import numpy as np
 
     from t2v.data.manifest import read_manifest
     from t2v.data.video_io import read_frames
     from t2v.errors import InputError
     from t2v.pipelines.settings import GenerationSettings
-    from t2v.pipelines.video import Video
 
     chosen = GenerationSettings(**settings)
     rows = [row for row in read_manifest(folder) if row.is_usable][:num]
@@ -181,4 +170,4 @@ def _clip_rows(folder: Path, num: int, settings: "GenerationOptions") -> "Iterat
         raise InputError(f"the manifest of {folder} lists no clip")
     for row in rows:
         times = (np.arange(chosen.num_frames) / chosen.fps).tolist()
-        yield row.caption or row.path, Video(read_frames(folder / row.path, times=times), chosen.fps)
+        yield row.caption or row.path, read_frames(folder / row.path, times=times)

@@ -1,7 +1,7 @@
 """A model's motion against the world's: generated videos and rendered clips measured alike, verb by verb."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,11 +62,11 @@ def observe_rendered(request: MotionRequest, clip: LabelledClip) -> Observation:
 
 def observe_generated(
     request: MotionRequest, clip: LabelledClip, pipe: TextToVideoPipeline, seed: int, options: GenerationOptions
-) -> tuple[Observation, dict[str, Any]]:
-    """Generate a video from a clip's caption and measure it; also returns how it was made."""
+) -> Observation:
+    """Generate a video from a clip's caption and measure it."""
     video = pipe(clip.caption, seed=seed, **options)
     paths = _paths(video.frames, request.pictures(clip.actor), clip.height)
-    return _observation(clip, video.frames, paths, request.fps, seed, None), video.metadata
+    return _observation(clip, video.frames, paths, request.fps, seed, None)
 
 
 def _paths(frames: NDArray[np.uint8], picture: NDArray[np.uint8], height: int) -> dict[str, ActorPath]:
@@ -236,12 +236,6 @@ def _rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def model_facts(metadata: dict[str, Any]) -> dict[str, Any]:
-    """From a video's record, what all videos of a run share."""
-    names = ("t2v", "torch", "model", "motion", "weights_sha256", "device", "dtype", "settings")
-    return {name: metadata[name] for name in names}
-
-
 Progress = Callable[[int, int], None]
 """Called with the number of clips done and to do."""
 
@@ -257,14 +251,14 @@ def evaluate_motion(
     """Measure all rendered clips of the request, and one generated video for each of `captions`."""
     rendered, generated = [], []
     protocol: dict[str, Any] = {"num_frames": request.num_frames, "fps": request.fps}
+    if pipe is not None:
+        protocol |= {**pipe.facts, "settings": replace(pipe.defaults, **options).to_dict()}
     total = len(request.clips) + len(captions)
     for clip in request.clips:
         rendered.append(observe_rendered(request, clip))
         progress(len(rendered), total)
     for index, clip in enumerate(captions):
         assert pipe is not None, "captions need a model"
-        observation, metadata = observe_generated(request, clip, pipe, seed + index, options)
-        generated.append(observation)
-        protocol |= model_facts(metadata)
+        generated.append(observe_generated(request, clip, pipe, seed + index, options))
         progress(len(rendered) + len(generated), total)
     return motion_report(rendered, generated, protocol)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from t2v.errors import InputError
 from t2v.models.config_checks import are_widths, is_count
@@ -10,7 +10,8 @@ from t2v.models.config_checks import are_widths, is_count
 DOWN_BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D")
 UP_BLOCKS = ("CrossAttnUpBlock2D", "UpBlock2D")
 VIDEO_UNET = "UNet3DConditionModel"  # class of U-Nets that have temporal layers of their own
-NOISE_PRIORS = ("mixed", "progressive")  # of the frames of a video
+NoisePriorKind = Literal["mixed", "progressive"]  # which frames of a video share their noise
+NOISE_PRIORS = get_args(NoisePriorKind)
 MID_BLOCKS = ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D", None)
 
 # Fields of the public format that change the network, with the values supported here.

@@ -154,6 +154,19 @@ class TextToVideoPipeline:
         """One hash for all weight files, in hexadecimal; taken in the background from when the model was loaded."""
         return self._weights_hash.result()
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What all its videos have in common besides the settings, as plain values."""
+        return {
+            "t2v": t2v.__version__,
+            "torch": str(torch.__version__),
+            "model": self.components.name,
+            "motion": self.components.motion_path,
+            "weights_sha256": self.weights_sha256,
+            "device": str(self.device),
+            "dtype": dtype_name(self.dtype),
+        }
+
     @overload
     def __call__(
         self,
@@ -315,19 +328,13 @@ class TextToVideoPipeline:
     def _record(self, prompt: str, seed: int, settings: GenerationSettings) -> dict[str, Any]:
         """Everything needed to make a video again."""
         return {
-            "t2v": t2v.__version__,
-            "torch": str(torch.__version__),
+            **self.facts,
             "prompt": prompt,
             "seed": seed,
             "settings": settings.to_dict(),
-            "model": self.components.name,
-            "motion": self.components.motion_path,
             "motion_norm": self.components.motion_norm,
             "tokenizer": self.components.tokenizer_path,
             "loras": list(self.components.loras),
-            "weights_sha256": self.weights_sha256,
-            "device": str(self.device),
-            "dtype": dtype_name(self.dtype),
             "compile": self.network is not self.unet,
             "offload": self.placement.offload,
             "threads": torch.get_num_threads(),

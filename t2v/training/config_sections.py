@@ -13,9 +13,10 @@ from pydantic import (
     model_validator,
 )
 
+from t2v.models.unet_config import NoisePriorKind
+
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Fps = Annotated[float, Field(gt=0)]
-NoiseKind = Literal["mixed", "progressive"]
 
 
 def _usable_cores() -> int:
@@ -334,7 +335,7 @@ class VideoNoiseConfig(WeightingConfig):
     """How clips are noised and the loss weighs the noise levels."""
 
     shared_noise: float = Field(default=0.0, ge=0, lt=1)  # correlation of the frames' noise, see NoisePrior
-    noise_prior: NoiseKind = "mixed"  # all frames alike, or neighbours most
+    noise_prior: NoisePriorKind = "mixed"  # all frames alike, or neighbours most
 
     @model_validator(mode="after")
     def _progressive_noise_is_shared(self) -> Self:
@@ -347,7 +348,7 @@ class KnownNoiseConfig(WeightingConfig):
     """How clips with known frames are noised."""
 
     shared_noise: float | None = Field(default=None, ge=0, lt=1)  # null: that of the temporal model
-    noise_prior: NoiseKind | None = None  # null: that of the temporal model
+    noise_prior: NoisePriorKind | None = None  # null: that of the temporal model
     known_noise: float = Field(default=0.05, ge=0, lt=1)  # largest standard deviation of noise in known frames
 
     @model_validator(mode="after")

@@ -52,6 +52,7 @@ def test_evaluate_frame_rates_of_a_model_and_of_clips(t2v_command, tiny_model, w
     protocol = report["protocol"]
     assert (protocol["prompts"], protocol["seed"], protocol["model"]) == ("prompts.txt", 0, str(tiny_model))
     assert protocol["settings"]["deflicker"] == 0.5 and "fps" not in protocol["settings"]
+    assert protocol["settings"]["num_inference_steps"] == 1 and len(protocol["weights_sha256"]) == 64
     options = ("--clips", world / "clips", "--num-clips", 2, "--num-frames", 3, "-o", "clips.json")
     assert t2v_command("evaluate", "frame-rates", *options).code == 0
     protocol = json.loads((tmp_path / "clips.json").read_text())["protocol"]
