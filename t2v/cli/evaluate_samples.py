@@ -72,7 +72,7 @@ def sheet(
             assert prompts is not None
             pipe = load(model or "mini", device or "auto", dtype or "auto", motion)
             rows = _video_rows(prompts, pipe, seed, settings, reporter)
-        drawn = [(caption, strip(video.frames, frames)) for caption, video in rows]
+        drawn = [(caption, strip(video, frames)) for caption, video in rows]
     save_picture(contact_sheet(*zip(*drawn, strict=True)), output)
     print(output)
 
