@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from t2v import __version__
 from t2v.cli import options
 from t2v.cli.evaluate_results import number
 from t2v.cli.evaluate_videos import Report
@@ -129,8 +130,11 @@ def frame_rates(
             return _video_rows(prompts, pipe, seed, at_rate, reporter)
 
         report = evaluate_rates((name, fps, frames) for fps in RATES for name, frames in rows(fps))
-        protocol: dict[str, Any] = {"clips": str(clips), "num_frames": GenerationSettings(**settings).num_frames}
-        if pipe is not None:
+        protocol: dict[str, Any]
+        if pipe is None:
+            count = GenerationSettings(**settings).num_frames
+            protocol = {"t2v": __version__, "clips": str(clips), "num_clips": num_clips, "num_frames": count}
+        else:
             sampling = replace(pipe.defaults, **settings).to_dict()
             sampling.pop("fps")
             protocol = {"prompts": str(prompts), "seed": seed, **pipe.facts, "settings": sampling}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from t2v import __version__
 from tests.evaluation.moving_sprite import write_clips, write_pictures
 
 
@@ -56,7 +57,7 @@ def test_evaluate_frame_rates_of_a_model_and_of_clips(t2v_command, tiny_model, w
     options = ("--clips", world / "clips", "--num-clips", 2, "--num-frames", 3, "-o", "clips.json")
     assert t2v_command("evaluate", "frame-rates", *options).code == 0
     protocol = json.loads((tmp_path / "clips.json").read_text())["protocol"]
-    assert protocol == {"clips": str(world / "clips"), "num_frames": 3}
+    assert protocol == {"t2v": __version__, "clips": str(world / "clips"), "num_clips": 2, "num_frames": 3}
     done = t2v_command("evaluate", "frame-rates", "-o", "more.json")
     assert done.code == 2 and "either --prompts FILE or --clips FOLDER" in done.err
 
