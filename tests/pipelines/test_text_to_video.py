@@ -125,7 +125,7 @@ def test_videos_of_a_batch_equal_the_same_seeds_alone(pipe):
         {"guidance_scale": 1},
         {"guidance_rescale": 0.7},
         {"shared_noise": 0.5},
-        {"deflicker": 0.5},
+        {"deflicker": 5.0},
         {"sampler": "heun"},
     ],
     ids=str,
