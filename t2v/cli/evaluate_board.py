@@ -72,16 +72,20 @@ def mini_board(
     from t2v.evaluation.result import Result
     from t2v.evaluation.sheet import save_picture
     from t2v.models.folder import ZOO
-    from t2v.pipelines.settings import GenerationSettings, check_seed
+    from t2v.pipelines.settings import check_seed
     from t2v.pipelines.text_to_video import load
 
     sheet = output.with_suffix(".jpg")
     for file, suffix in ((output, ".json"), (sheet, ".jpg")):
         check_file(file, suffix, overwrite)
-    given = options.given(num_inference_steps=num_inference_steps, sampler=sampler)
-    given |= options.given(guidance=guidance, guidance_scale=guidance_scale, motion_guidance=motion_guidance)
-    given |= options.given(deflicker=deflicker)
-    settings = GenerationSettings.check_options(given, "the command line")
+    settings = options.sampling(
+        num_inference_steps=num_inference_steps,
+        sampler=sampler,
+        guidance=guidance,
+        guidance_scale=guidance_scale,
+        motion_guidance=motion_guidance,
+        deflicker=deflicker,
+    )
     clips, judge = BoardData.read(data, num_videos), load_recogniser(recogniser or ZOO / "recogniser")
     check_seed(seed * judge.config.num_frames, judge.config.num_frames * num_videos)
     clips.check(judge)

@@ -66,10 +66,16 @@ def motion(
         from t2v.pipelines.settings import GenerationSettings, check_seed
         from t2v.pipelines.text_to_video import load
 
-        given = options.given(num_frames=num_frames, fps=fps, num_inference_steps=num_inference_steps, sampler=sampler)
-        given |= options.given(guidance=guidance, guidance_scale=guidance_scale, motion_guidance=motion_guidance)
-        given |= options.given(deflicker=deflicker)
-        settings = GenerationSettings.check_options(given, "the command line")
+        settings = options.sampling(
+            num_frames=num_frames,
+            fps=fps,
+            num_inference_steps=num_inference_steps,
+            sampler=sampler,
+            guidance=guidance,
+            guidance_scale=guidance_scale,
+            motion_guidance=motion_guidance,
+            deflicker=deflicker,
+        )
         check_seed(seed, max(1, len(captions)))
         pipe = load(model or "mini", device or "auto", dtype or "auto", motion) if captions else None
         defaults = GenerationSettings() if pipe is None else pipe.defaults

@@ -54,15 +54,20 @@ def sheet(
     from t2v.cli.progress import Reporter
     from t2v.errors import InputError
     from t2v.evaluation.sheet import contact_sheet, save_picture, strip
-    from t2v.pipelines.settings import GenerationSettings
 
     if (prompts is None) == (clips is None):
         raise InputError("give either --prompts FILE or --clips FOLDER")
     check_file(output, ".png", overwrite)
-    given = options.given(num_frames=num_frames, fps=fps, num_inference_steps=num_inference_steps, sampler=sampler)
-    given |= options.given(guidance=guidance, guidance_scale=guidance_scale, motion_guidance=motion_guidance)
-    given |= options.given(deflicker=deflicker)
-    settings = GenerationSettings.check_options(given, "the command line")
+    settings = options.sampling(
+        num_frames=num_frames,
+        fps=fps,
+        num_inference_steps=num_inference_steps,
+        sampler=sampler,
+        guidance=guidance,
+        guidance_scale=guidance_scale,
+        motion_guidance=motion_guidance,
+        deflicker=deflicker,
+    )
     reporter = Reporter(quiet)
     with reporter.stage("drawing"):
         if clips is not None:
@@ -112,10 +117,15 @@ def frame_rates(
     if (prompts is None) == (clips is None):
         raise InputError("give either --prompts FILE or --clips FOLDER")
     check_file(output, ".json", overwrite)
-    given = options.given(num_frames=num_frames, num_inference_steps=num_inference_steps, sampler=sampler)
-    given |= options.given(guidance=guidance, guidance_scale=guidance_scale, motion_guidance=motion_guidance)
-    given |= options.given(deflicker=deflicker)
-    settings = GenerationSettings.check_options(given, "the command line")
+    settings = options.sampling(
+        num_frames=num_frames,
+        num_inference_steps=num_inference_steps,
+        sampler=sampler,
+        guidance=guidance,
+        guidance_scale=guidance_scale,
+        motion_guidance=motion_guidance,
+        deflicker=deflicker,
+    )
     reporter = Reporter(quiet)
     with reporter.stage("measuring"):
         from t2v.pipelines.text_to_video import load

@@ -2,9 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from t2v.pipelines.settings import GenerationOptions
 
 _MODEL_DEFAULT = "[default: the model's]"
 
@@ -176,3 +179,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but th
 def given(**values: Any) -> dict[str, Any]:
     """The options that were given a value."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def sampling(**values: Any) -> "GenerationOptions":
+    """The settings of samples that were given a value, checked; InputError names the one that does not fit."""
+    from t2v.pipelines.settings import GenerationSettings
+
+    return GenerationSettings.check_options(given(**values), "the command line")
