@@ -7,7 +7,7 @@ import typer
 
 from t2v.cli import options
 from t2v.cli.evaluate_results import number
-from t2v.cli.filling import FrameGuidance, Interpolation
+from t2v.cli.filling import FrameGuidance, Hint, HintOption, Interpolation
 from t2v.pipelines.settings import FRAME_GUIDANCE
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def interpolation(
     num_inference_steps: options.NumInferenceSteps = None,
     sampler: options.Sampler = None,
     frame_guidance: FrameGuidance = FRAME_GUIDANCE,
+    hint: HintOption = Hint.CROSSFADE,
     device: options.Device = None,
     dtype: options.Dtype = None,
     offline: options.Offline = False,
@@ -63,7 +64,7 @@ def interpolation(
     _check_methods(methods)
     clips, pictures = balanced(labelled_clips(data), num_clips), ActorPictures(sprites)
     pictures.check(clips)
-    reporter, sampling = Reporter(quiet), _sampling(seed, num_inference_steps, sampler, frame_guidance)
+    reporter, sampling = Reporter(quiet), _sampling(seed, num_inference_steps, sampler, frame_guidance, hint)
     fills, records = _fills(methods, (model, interpolation, device, dtype), sampling, reporter)
     network = fills.get("diffusion")
     is_network = isinstance(network, DiffusionFill)
@@ -98,6 +99,7 @@ def real_interpolation(
     num_inference_steps: options.NumInferenceSteps = None,
     sampler: options.Sampler = None,
     frame_guidance: FrameGuidance = FRAME_GUIDANCE,
+    hint: HintOption = Hint.CROSSFADE,
     device: options.Device = None,
     dtype: options.Dtype = None,
     offline: options.Offline = False,
@@ -118,7 +120,7 @@ def real_interpolation(
     check_file(sheet := output.with_suffix(".jpg"), ".jpg", overwrite)
     _check_methods(methods)
     listed = read_sources(sources, data)
-    reporter, sampling = Reporter(quiet), _sampling(seed, num_inference_steps, sampler, frame_guidance)
+    reporter, sampling = Reporter(quiet), _sampling(seed, num_inference_steps, sampler, frame_guidance, hint)
     fills, records = _fills(methods, (model, interpolation, device, dtype), sampling, reporter)
     with reporter.stage("making frames"):
         report, rows = compare_real(listed, RealRequest(fills, num_frames, fps, size), reporter.step)
@@ -141,8 +143,9 @@ def _check_methods(methods: str) -> None:
         raise InputError(f"--methods: unknown method {unknown[0]!r}; known are {', '.join(Method)}")
 
 
-def _sampling(seed: int, steps: int | None, sampler: str | None, frame_guidance: float) -> dict[str, Any]:
-    return {"seed": seed, "num_inference_steps": steps, "sampler": sampler, "frame_guidance": frame_guidance}
+def _sampling(seed: int, steps: int | None, sampler: str | None, frame_guidance: float, hint: Hint) -> dict[str, Any]:
+    guided = {"frame_guidance": frame_guidance, "hint": str(hint)}
+    return {"seed": seed, "num_inference_steps": steps, "sampler": sampler, **guided}
 
 
 def _fills(

@@ -29,6 +29,13 @@ class Method(StrEnum):
     FLOW = "flow"
 
 
+class Hint(StrEnum):
+    """What the network is shown in place of unknown frames."""
+
+    CROSSFADE = "crossfade"
+    FLOW = "flow"
+
+
 _OUTPUT = "A .mp4, .webm, .mkv (without loss), .gif, .webp, or no extension for a folder of PNGs."
 _FILE = "File"
 Output = Annotated[Path, typer.Option("--output", "-o", help=_OUTPUT)]
@@ -50,6 +57,12 @@ Interpolation = Annotated[
 PromptOption = Annotated[str, typer.Option(help="What the clip shows; may be left out.")]
 Seed = Annotated[int, typer.Option(help="Of the noise that frames are made from.")]
 FrameGuidance = Annotated[float, typer.Option(help="How closely to follow the known frames; 1 is without guidance.")]
+HintOption = Annotated[
+    Hint,
+    typer.Option(
+        help="What the network is shown in place of unknown frames: known ones cross-faded, or moved by optical flow."
+    ),
+]
 Scale = Annotated[
     float | None,
     typer.Option(

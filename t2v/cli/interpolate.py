@@ -11,6 +11,8 @@ from t2v.cli.filling import (
     Crf,
     FillRequest,
     FrameGuidance,
+    Hint,
+    HintOption,
     Interpolation,
     Method,
     MethodOption,
@@ -105,6 +107,7 @@ def interpolate(
     num_inference_steps: options.NumInferenceSteps = None,
     sampler: options.Sampler = None,
     frame_guidance: FrameGuidance = FRAME_GUIDANCE,
+    hint: HintOption = Hint.CROSSFADE,
     guidance_scale: TextGuidance = 2.0,
     scale: Scale = None,
     codec: Codec = None,
@@ -132,15 +135,8 @@ def interpolate(
         raise InputError("say where to write with --output, as in -o clip.mp4")
     check_outputs(output, overwrite)
     encoding = encode_options(output, codec, crf, pix_fmt)
-    sampling = {
-        "prompt": prompt,
-        "seed": seed,
-        "num_inference_steps": num_inference_steps,
-        "sampler": sampler,
-        "frame_guidance": frame_guidance,
-        "guidance_scale": guidance_scale,
-        "scale": scale,
-    }
+    sampling = options.given(prompt=prompt, seed=seed, num_inference_steps=num_inference_steps, sampler=sampler)
+    sampling |= {"frame_guidance": frame_guidance, "guidance_scale": guidance_scale, "scale": scale, "hint": str(hint)}
     request = FillRequest(method, model, interpolation, device, dtype, sampling, offload)
     reporter, file_fps = Reporter(quiet), parse_fps(fps, "--fps")
     if factor is None and to_fps is None:

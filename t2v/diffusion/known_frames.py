@@ -13,13 +13,13 @@ from t2v.diffusion.schedule import NoiseSchedule, PredictionType
 class FrameDenoiser(Protocol):
     """A network whose conditioning is still free."""
 
-    def __call__(self, x: Tensor, timestep: Tensor, known: Tensor, mask: Tensor, prompt_embeds: Tensor, /) -> Tensor:
-        """As `Denoiser`, on x (N, C, F, h, w) with known (N, C, F, h, w), mask (N, F), prompt_embeds (N, L, D)."""
+    def __call__(self, x: Tensor, timestep: Tensor, shown: Tensor, mask: Tensor, prompt_embeds: Tensor, /) -> Tensor:
+        """As `Denoiser`, on x (N, C, F, h, w) with shown (N, C, F, h, w), mask (N, F), prompt_embeds (N, L, D)."""
 
 
 def two_scale_guidance(
     network: FrameDenoiser,
-    known: Tensor,
+    shown: Tensor,
     mask: Tensor,
     prompt_embeds: Tensor,
     null_embeds: Tensor,
@@ -30,10 +30,10 @@ def two_scale_guidance(
 
         e(0, 0) + s_f * (e(f, 0) - e(0, 0)) + s_y * (e(f, y) - e(f, 0))
 
-    as one batch of the terms whose factor is not zero. Without frames, all of known and mask are zero.
+    as one batch of the terms whose factor is not zero. Without frames, all of shown and mask are zero.
 
     Args:
-        known, mask: of `FrameDenoiser`, for a batch of one.
+        shown, mask: of `FrameDenoiser`, for a batch of one.
         prompt_embeds: (1, L, D); the same object as `null_embeds` where there is no text, whose scale has no effect.
         frame_guidance, text_guidance: s_f and s_y; 1 and 1 is the network's conditional output alone.
     """
@@ -44,14 +44,14 @@ def two_scale_guidance(
         (text_scale, 1, prompt_embeds),
     ]
     used = [term for term in terms if term[0] != 0]
-    factors = torch.tensor([factor for factor, _, _ in used], device=known.device)
-    switches = torch.tensor([float(switch) for _, switch, _ in used], device=known.device)
-    all_known = switches[:, None, None, None, None] * known
+    factors = torch.tensor([factor for factor, _, _ in used], device=shown.device)
+    switches = torch.tensor([float(switch) for _, switch, _ in used], device=shown.device)
+    all_shown = switches[:, None, None, None, None] * shown
     all_masks = switches[:, None] * mask
     all_embeds = torch.cat([embeds for _, _, embeds in used])
 
     def guided(x: Tensor, timestep: Tensor, /) -> Tensor:
-        outputs = network(x.expand(len(used), *x.shape[1:]), timestep, all_known, all_masks, all_embeds)
+        outputs = network(x.expand(len(used), *x.shape[1:]), timestep, all_shown, all_masks, all_embeds)
         return torch.tensordot(factors.to(outputs.dtype), outputs, dims=1)[None]
 
     return guided

@@ -46,27 +46,36 @@ class InterpolationUNet(VideoUNet):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def network_input(x: torch.Tensor, known: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """What the network is given: [noisy latents | known frames, faded into one another between them | mask].
-
-    The paper leaves the unknown frames zero (section 3.3). Here they hold the mix of the known ones before and after
-    them, by the time to each, or the only one there is: the network then starts from a cross-fade, and
-    what stands still is at hand in every frame. Zero without any known frame.
+def network_input(x: torch.Tensor, shown: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """What the network is given: [noisy latents | known frames, and a hint at the others | mask].
 
     Args:
         x: noisy latents (B, C, F, H, W).
-        known: clean latents (B, C, F, H, W); those of unknown frames are not looked at.
+        shown: clean latents (B, C, F, H, W), those of unknown frames guessed: `crossfaded`. The paper leaves them zero
+            (section 3.3). Zero without any known frame.
         mask: (B, F), 1 where a frame is known, 0 where it is to be made. Known frames with noise of standard deviation
             s in them (training only) have 1 - s.
-        positions: (B, F), of the frames in time, ascending.
 
     Returns: (B, 2C + 1, F, H, W).
     """
-    mix = fading(mask > 0, positions).to(x)  # (B, F, F)
-    mask = mask[:, None, :, None, None].to(x)
-    known = torch.where(mask > 0, known.to(x), 0)
-    faded = torch.einsum("b f g, b c g h w -> b c f h w", mix, known)
-    return torch.cat([x, faded, mask.expand(-1, -1, -1, *x.shape[3:])], dim=1)
+    return torch.cat([x, shown.to(x), mask[:, None, :, None, None].to(x).expand(-1, -1, -1, *x.shape[3:])], dim=1)
+
+
+def crossfaded(known: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Known frames, and between them their mix by the time to each; beyond them the nearest one.
+
+    The network then starts from a cross-fade, and what stands still is at hand in every frame.
+
+    Args:
+        known: latents (B, C, F, H, W); those of unknown frames are not looked at.
+        mask: (B, F), above 0 where a frame is known.
+        positions: (B, F), of the frames in time, ascending.
+
+    Returns: (B, C, F, H, W); zero without any known frame.
+    """
+    is_known = mask > 0
+    only_known = torch.where(is_known[:, None, :, None, None], known, 0)
+    return torch.einsum("b f g, b c g h w -> b c f h w", fading(is_known, positions).to(known), only_known)
 
 
 def fading(known: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """`t2v interpolate`, `extend` and `animate` from the command line."""
 
 import json
+import sys
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -74,6 +75,23 @@ def test_diffusion_keeps_ends_and_repeats_by_seed(t2v_command, pair, tmp_path, t
     prompt = ("--prompt", "a robot", "--guidance-scale", 3, "--frame-guidance", 1.5)
     assert t2v_command("interpolate", *pair, "-o", "p.mp4", "--between", 1, *prompt, *common).code == 0
     assert probe("p.mp4").num_frames == 3
+
+
+def test_a_hint_by_flow_makes_other_frames_and_is_recorded(
+    t2v_command, pair, tmp_path, tiny_model, interpolation_model, monkeypatch
+):
+    common = ("--model", tiny_model, "--interpolation", interpolation_model, "--device", "cpu", "--dtype", "fp32")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "cv2", None)
+        done = t2v_command("interpolate", *pair, "-o", "none", "--frames", 5, "--hint", "flow", *common)
+        assert done.code == 2 and 'optical flow needs OpenCV: pip install "t2v[flow]"' in done.err
+        assert not (tmp_path / "none").exists()
+    pytest.importorskip("cv2")
+    for hint in ("crossfade", "flow"):
+        done = t2v_command("interpolate", *pair, "-o", hint, "--frames", 5, "--hint", hint, *common)
+        assert done.code == 0 and report_of(tmp_path / hint)["hint"] == hint, done.err
+    made = [np.stack([pixels(f) for f in sorted((tmp_path / hint).iterdir())]) for hint in ("crossfade", "flow")]
+    assert np.array_equal(made[0][[0, -1]], made[1][[0, -1]]) and not np.array_equal(*made)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from t2v.models.folder import load_components
 from t2v.models.inflate import is_temporal
 from t2v.models.interpolation import (
     InterpolationUNet,
+    crossfaded,
     fading,
     frame_positions,
     interpolation_parameters,
@@ -38,6 +39,10 @@ def inputs() -> tuple[torch.Tensor, ...]:
 EVEN = torch.arange(5.0).expand(2, -1)
 
 
+def told(x: torch.Tensor, known: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return network_input(x, crossfaded(known, mask, EVEN), mask)
+
+
 @torch.no_grad()
 def trained(unet: VideoUNet) -> InterpolationUNet:
     """A network whose new columns are not zero."""
@@ -53,32 +58,32 @@ def test_widen_gives_the_output_of_the_temporal_unet_exactly(unet: VideoUNet, in
     expected = unet(x, timesteps, text, fps)
     even = frame_positions(torch.arange(5.0)[None] / fps[:, None])[1].round(decimals=4)
     for some in (mask, torch.zeros_like(mask), torch.ones_like(mask)):
-        assert torch.equal(wide(network_input(x, known, some, EVEN), timesteps, text, fps), expected)
-        assert torch.equal(wide(network_input(x, known, some, EVEN), timesteps, text, fps, even), expected)
+        assert torch.equal(wide(told(x, known, some), timesteps, text, fps), expected)
+        assert torch.equal(wide(told(x, known, some), timesteps, text, fps, even), expected)
 
 
 @torch.no_grad()
 def test_known_frames_mask_and_times_all_matter(unet: VideoUNet, inputs: tuple[torch.Tensor, ...]) -> None:
     x, known, mask, timesteps, text = inputs
     wide = trained(unet)
-    out = wide(network_input(x, known, mask, EVEN), timesteps, text)
+    out = wide(told(x, known, mask), timesteps, text)
     unknown = (mask == 0)[:, None, :, None, None].expand_as(known)
-    assert torch.equal(wide(network_input(x, known + unknown, mask, EVEN), timesteps, text), out)  # not looked at
-    assert not torch.allclose(wide(network_input(x, known + ~unknown, mask, EVEN), timesteps, text), out)
-    assert not torch.allclose(wide(network_input(x, torch.zeros_like(known), 1 - mask, EVEN), timesteps, text), out)
+    assert torch.equal(wide(told(x, known + unknown, mask), timesteps, text), out)  # not looked at
+    assert not torch.allclose(wide(told(x, known + ~unknown, mask), timesteps, text), out)
+    assert not torch.allclose(wide(told(x, torch.zeros_like(known), 1 - mask), timesteps, text), out)
     uneven = torch.tensor([[0.0, 0.4, 0.8, 3.0, 4.0]]).expand(2, -1)
-    assert not torch.allclose(wide(network_input(x, known, mask, EVEN), timesteps, text, positions=uneven), out)
+    assert not torch.allclose(wide(told(x, known, mask), timesteps, text, positions=uneven), out)
 
 
-def test_network_input_is_blind_to_unknown_frames_and_keeps_the_level_of_noise() -> None:
-    known, x = torch.full((1, 2, 3, 4, 4), torch.nan), torch.ones(1, 2, 3, 4, 4)
+def test_network_input_is_what_is_shown_beside_the_level_of_noise() -> None:
+    known, x, times = torch.full((1, 2, 3, 4, 4), torch.nan), torch.ones(1, 2, 3, 4, 4), torch.arange(3.0)[None]
     known[:, :, 2] = 5
-    out = network_input(x, known, torch.tensor([[0, 0, 0.97]]), torch.arange(3.0)[None])
+    mask = torch.tensor([[0, 0, 0.97]])
+    out = network_input(x, crossfaded(known, mask, times), mask)  # blind to unknown frames
     assert out.shape == (1, 5, 3, 4, 4)
     assert torch.equal(out[0, :2], x[0]) and (out[0, 2:4] == 5).all()
     assert torch.equal(out[0, 4, :, 0, 0], torch.tensor([0, 0, 0.97]))
-    nothing = network_input(x, known, torch.zeros(1, 3), torch.arange(3.0)[None])
-    assert torch.equal(nothing[0, 2:], torch.zeros(3, 3, 4, 4))
+    assert torch.equal(crossfaded(known, torch.zeros(1, 3), times), torch.zeros_like(known))
 
 
 def test_fading_mixes_the_known_frames_on_both_sides_by_time() -> None:
@@ -109,7 +114,7 @@ def test_save_and_load_only_what_differs(
     image = VideoUNet.from_pretrained(tiny_image_model / "unet").eval()
     for base in (unet, image):  # the temporal layers of the base are not needed, and not used
         loaded = load_interpolation(base, tmp_path / "interpolation")
-        arguments = network_input(x, known, mask, EVEN), timesteps, text
+        arguments = told(x, known, mask), timesteps, text
         if base is unet:
             assert torch.equal(loaded(*arguments), wide(*arguments))
     assert image.motion is None and loaded.motion == wide.motion

@@ -10,6 +10,7 @@ from t2v.errors import InputError
 from t2v.models.folder import load_components
 from t2v.models.inflate import is_temporal
 from t2v.models.interpolation import (
+    crossfaded,
     fading,
     frame_positions,
     load_interpolation,
@@ -126,7 +127,7 @@ def test_interpolation_export_plugs_into_the_base(configure: Configure, tiny_mod
     config = load_interpolation_config(folder)
     assert config["motion"]["num_frames"] == 8 and config["min_frames"] == 5 and config["scheduler"]
     x, known, mask = torch.randn(1, 4, 6, 8, 8), torch.randn(1, 4, 6, 8, 8), torch.tensor([[1, 0, 0, 0, 0, 1]])
-    inputs = network_input(x, known, mask, torch.arange(6.0)[None])
+    inputs = network_input(x, crossfaded(known, mask, torch.arange(6.0)[None]), mask)
     arguments = inputs, torch.tensor([10]), torch.randn(1, 16, 16), torch.tensor([12.0])
     with torch.no_grad():
         assert torch.equal(trainer.objective.network.eval()(*arguments), loaded(*arguments))

@@ -42,7 +42,7 @@ class Flow:
         try:
             import cv2
         except ImportError:
-            raise InputError('--method flow needs OpenCV: pip install "t2v[flow]"') from None
+            raise InputError('optical flow needs OpenCV: pip install "t2v[flow]"') from None
         self._cv2: Any = cv2
 
     def __call__(self, known: Pictures, known_times: Sequence[float], times: Sequence[float], /) -> Pictures:

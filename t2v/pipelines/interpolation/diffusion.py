@@ -18,17 +18,19 @@ from t2v.diffusion.sampling import check_sampler, sample
 from t2v.diffusion.schedule import NoiseSchedule
 from t2v.errors import InputError
 from t2v.models.folder import Components, find_model, load_components
-from t2v.models.interpolation import frame_positions, load_interpolation_config, network_input
+from t2v.models.interpolation import crossfaded, frame_positions, load_interpolation_config, network_input
 from t2v.models.interpolation import load_interpolation as load_network
 from t2v.models.tiles import blend_tiles
 from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
 from t2v.pipelines.inspection import default_settings
-from t2v.pipelines.interpolation.baselines import Crossfade
+from t2v.pipelines.interpolation.baselines import Crossfade, Flow
 from t2v.pipelines.interpolation.filling import Pictures
 from t2v.pipelines.interpolation.residual import KnownFrames, give_back
 from t2v.pipelines.memory import explain_out_of_memory
 from t2v.pipelines.offload import Placement
 from t2v.pipelines.settings import FRAME_GUIDANCE
+
+HINTS = "crossfade", "flow"  # of latents, as in training; of pictures, by their optical flow
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class FillSettings:
     sampler: str | None = None
     frame_guidance: float = FRAME_GUIDANCE  # how closely to follow the known frames; 1 is without guidance
     guidance_scale: float = 2.0  # how closely to follow the prompt, where there is one
+    hint: str = "crossfade"  # what unknown frames hold at first, of HINTS
     scale: float | None = None  # size the network works at, relative to the frames'; None: the area it was trained at
 
     def __post_init__(self) -> None:
@@ -53,6 +56,8 @@ class FillSettings:
             raise InputError(f"num_inference_steps must be at least 1, got {self.num_inference_steps}")
         if self.sampler is not None:
             check_sampler(self.sampler)
+        if self.hint not in HINTS:
+            raise InputError(f"unknown hint {self.hint!r}: known are {', '.join(HINTS)}")
 
 
 def find_interpolation(model: str, interpolation: str | None) -> Path:
@@ -126,6 +131,7 @@ class DiffusionFill:
         self.sampler = settings.sampler or self.defaults.sampler
         steps = settings.num_inference_steps or config.get("num_inference_steps")
         self.num_inference_steps = int(steps or self.defaults.num_inference_steps)
+        self.flow = Flow() if settings.hint == "flow" else None
         self.on_step: Callable[[int, int], None] = lambda done, total: None
         self.num_calls = 0
         with torch.inference_mode():
@@ -164,7 +170,11 @@ class DiffusionFill:
         small = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(-1, 1)
         more = _enough_times(known_times, times, self.min_frames)
         latents = self._encode(small)
-        made_latents = self._sample(latents, known_times, more)
+        hint = None
+        if self.flow is not None:
+            guessed = self.flow(_to_pictures(small, size), known_times, more)
+            hint = self._encode(_to_model_range(guessed, self.device))
+        made_latents = self._sample(latents, known_times, more, hint)
         wanted = [more.index(time) for time in times]
         made, returned = self._decode(made_latents[:, :, wanted]), self._decode(latents)
         whole = give_back(made, times, KnownFrames(known_times, pixels, small, returned))
@@ -217,8 +227,10 @@ class DiffusionFill:
             raise InputError(f"the model overflowed in {dtype_name(self.dtype)}: use --dtype fp32")
         return video.transpose(0, 1)
 
-    def _sample(self, latents: Tensor, known_times: Sequence[float], times: Sequence[float]) -> Tensor:
-        """Latents (1, C, N, h, w) at `times`, given those of the known frames.
+    def _sample(
+        self, latents: Tensor, known_times: Sequence[float], times: Sequence[float], hint: Tensor | None
+    ) -> Tensor:
+        """Latents (1, C, N, h, w) at `times`, given those of the known frames, and a guess at those; None: cross-fade.
 
         Of large latents the network sees overlapping tiles; its estimates are blended at every step, so that all tiles
         are cut out of one sample and of one field of noise (MultiDiffusion, arXiv 2302.08113).
@@ -232,16 +244,21 @@ class DiffusionFill:
         mask[:, known_places] = 1
         fps, positions = frame_positions(torch.tensor([everything], device=self.device))
         fps = fps.clamp(*self.fps_range)
+        if hint is None:
+            shown = crossfaded(known, mask, positions)
+        else:
+            shown = known.clone()
+            shown[:, :, [everything.index(time) for time in times]] = hint
         generator = torch.Generator().manual_seed(self.settings.seed + self.num_calls)
         self.num_calls += 1
         noise = self.noise_prior.correlate(torch.randn(shape, generator=generator)).to(self.device)
 
         tile_size = self._tile(*shape[3:])
 
-        def network(x: Tensor, timestep: Tensor, known: Tensor, mask: Tensor, embeds: Tensor, /) -> Tensor:
+        def network(x: Tensor, timestep: Tensor, shown: Tensor, mask: Tensor, embeds: Tensor, /) -> Tensor:
             self.placement.bring(self.unet)
             times = positions.expand(len(x), -1)
-            inputs = network_input(x, known, mask, times).to(self.dtype)
+            inputs = network_input(x, shown, mask).to(self.dtype)
 
             def unet(tile: Tensor) -> Tensor:
                 return self.unet(tile, timestep, embeds, fps.expand(len(x)), times).float()
@@ -250,7 +267,7 @@ class DiffusionFill:
 
         prompt_embeds, null_embeds = self._embeds[0], self._embeds[-1]
         scales = self.settings.frame_guidance, self.settings.guidance_scale
-        denoiser = two_scale_guidance(network, known, mask, prompt_embeds, null_embeds, *scales)
+        denoiser = two_scale_guidance(network, shown, mask, prompt_embeds, null_embeds, *scales)
         denoiser = put_back(denoiser, self.schedule, known, mask)
         out = sample(
             self.sampler,

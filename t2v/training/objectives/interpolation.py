@@ -22,6 +22,7 @@ from t2v.models.folder import find_model
 from t2v.models.inflate import load_motion
 from t2v.models.interpolation import (
     InterpolationUNet,
+    crossfaded,
     frame_positions,
     interpolation_parameters,
     load_interpolation,
@@ -112,7 +113,8 @@ class InterpolationObjective:
         noise = self._noise(keys("noise"), latents.shape[1:])
         known, levels = self._noised(keys, latents, masks)
         fps, positions = frame_positions(batch["timestamps"])
-        x = network_input(self.schedule.add_noise(latents, noise, timesteps), known, levels, positions)
+        noisy, shown = self.schedule.add_noise(latents, noise, timesteps), crossfaded(known, levels, positions)
+        x = network_input(noisy, shown, levels)
         output = network(x, timesteps, self.conditioning(batch, keys), fps, positions)
         losses = self.loss_of(output, latents, noise, timesteps, _unknown(masks))
         return losses.mean(), {"fps": fps.mean(), "known": masks.mean()}
@@ -180,7 +182,8 @@ class InterpolationObjective:
             pattern = PATTERNS["endpoints" if name == "swapped" else name]
             mask = pattern(latents.shape[2], 0.0, 0.0).to(self.device).expand(len(latents), -1)
             known = latents.roll(1, dims=0) if name == "swapped" else latents
-            output = network(network_input(x, known, mask, positions), timesteps, text, fps, positions)
+            shown = crossfaded(known, mask, positions)
+            output = network(network_input(x, shown, mask), timesteps, text, fps, positions)
             losses.append(self.loss_of(output, latents, noise, timesteps, _unknown(mask)))
         return torch.stack(losses).cpu()
 
@@ -205,12 +208,13 @@ class InterpolationObjective:
         mask = PATTERNS["endpoints"](known.shape[2], 0.0, 0.0)[None].to(self.device)
         fps, positions = frame_positions(timestamps[None])
 
-        def denoise(x: Tensor, timestep: Tensor, known: Tensor, mask: Tensor, text: Tensor, /) -> Tensor:
+        def denoise(x: Tensor, timestep: Tensor, shown: Tensor, mask: Tensor, text: Tensor, /) -> Tensor:
             times = positions.expand(len(x), -1)
-            return network(network_input(x, known, mask, times), timestep, text, fps.expand(len(x)), times)
+            return network(network_input(x, shown, mask), timestep, text, fps.expand(len(x)), times)
 
         null = self.null_embeds
-        denoiser = two_scale_guidance(denoise, known, mask, null, null, settings.frame_guidance, 1.0)
+        shown = crossfaded(known, mask, positions)
+        denoiser = two_scale_guidance(denoise, shown, mask, null, null, settings.frame_guidance, 1.0)
         noise = torch.randn(known.shape, generator=torch.Generator().manual_seed(settings.seed)).to(self.device)
         noise = self.noise_prior.correlate(noise)
         denoiser = put_back(denoiser, self.schedule, known, mask)

@@ -1,15 +1,17 @@
 """The network as a way to make frames: the size it works at, tiles of large frames."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from t2v.errors import InputError
 from t2v.models.folder import load_components
 from t2v.models.interpolation import save_interpolation, widen
-from t2v.pipelines.interpolation.diffusion import DiffusionFill, FillSettings
+from t2v.pipelines.interpolation.diffusion import DiffusionFill, FillSettings, _to_model_range
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +23,7 @@ def weights(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def fill_with(tiny_model: Path, weights: Path, **settings: float) -> DiffusionFill:
+def fill_with(tiny_model: Path, weights: Path, **settings: Any) -> DiffusionFill:
     components = load_components(str(tiny_model), None, torch.float32, torch.device("cpu"))
     return DiffusionFill(components, weights, FillSettings(num_inference_steps=2, **settings))
 
@@ -37,6 +39,28 @@ def test_the_network_works_at_the_area_it_was_trained_at_or_as_asked(tiny_model:
     for scale in (0.0, -1.0, 5.0):
         with pytest.raises(InputError, match="scale must be above 0"):
             FillSettings(scale=scale)
+
+
+def test_a_hint_by_flow_is_shown_in_place_of_the_cross_fade(tiny_model: Path, weights: Path) -> None:
+    pytest.importorskip("cv2")
+    noise = torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(0))
+    smooth = F.interpolate(noise, (32, 44), mode="bicubic")[0].clamp(0, 1).mul(255).byte()
+    wide = smooth.permute(1, 2, 0).numpy()
+    start, between, end = (wide[:, x : x + 32] for x in (0, 3, 6))
+    seen: dict[str, list[torch.Tensor]] = {"crossfade": [], "flow": []}
+    for hint, inputs in seen.items():
+        fill = fill_with(tiny_model, weights, hint=hint)
+        fill.unet.register_forward_pre_hook(lambda module, args, inputs=inputs: inputs.append(args[0]))
+        made = fill(np.stack([start, end]), [0.0, 1.0], [0.5])
+        assert made.shape == (1, 32, 32, 3) and fill.record()["hint"] == hint
+    truth = fill._encode(_to_model_range(np.stack([start, between, end]), fill.device))[0]
+    faded, moved = (inputs[0][1] for inputs in seen.values())  # the first is without known frames, for guidance
+    assert torch.equal(moved[8], faded[8])  # the mask still says which frames are known
+    torch.testing.assert_close(moved[4:8, [0, 2]], truth[:, [0, 2]])
+    errors = [(shown[4:8, 1] - truth[:, 1])[:, 1:-1, 1:-1].abs().mean() for shown in (moved, faded)]
+    assert errors[0] < 0.5 * errors[1]
+    with pytest.raises(InputError, match="unknown hint 'zero': known are crossfade, flow"):
+        FillSettings(hint="zero")
 
 
 def test_out_of_memory_names_what_was_asked_and_the_options(
@@ -69,7 +93,7 @@ def test_tiles_of_a_network_that_looks_at_single_places_are_one_pass(
         monkeypatch.setattr(fill.unet, "forward", lambda x, *_: 0.3 * x[:, :4] + 0.1 * x[:, 4:8])
     monkeypatch.setattr(whole, "_tile", lambda *_: None)
     latents = torch.randn(1, 4, 2, 18, 30, generator=torch.Generator().manual_seed(0))
-    both = [fill._sample(latents, [0.0, 1.0], [0.25, 0.5]) for fill in (whole, tiled)]
+    both = [fill._sample(latents, [0.0, 1.0], [0.25, 0.5], None) for fill in (whole, tiled)]
     torch.testing.assert_close(*both, atol=1e-5, rtol=1e-5)
 
 
