@@ -75,15 +75,8 @@ def animate(
     from t2v.pipelines.interpolation.extension import continue_frames
     from t2v.pipelines.interpolation.rate import OutputFrame
 
-    sampling = {
-        "prompt": prompt,
-        "seed": seed,
-        "num_inference_steps": num_inference_steps,
-        "sampler": sampler,
-        "frame_guidance": frame_guidance,
-        "guidance_scale": guidance_scale,
-        "scale": scale,
-    }
+    sampling = options.given(prompt=prompt, seed=seed, num_inference_steps=num_inference_steps, sampler=sampler)
+    sampling |= options.given(frame_guidance=frame_guidance, guidance_scale=guidance_scale, scale=scale)
     reporter = Reporter(quiet)
     fill = FillRequest(Method.DIFFUSION, model, interpolation, device, dtype, sampling, offload).load_network(reporter)
     rate = rate or Fraction(fill.defaults.fps).limit_denominator(1001)

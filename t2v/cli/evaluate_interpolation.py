@@ -7,8 +7,8 @@ import typer
 
 from t2v.cli import options
 from t2v.cli.evaluate_results import number
-from t2v.cli.filling import FrameGuidance, Hint, HintOption, Interpolation
-from t2v.pipelines.settings import FRAME_GUIDANCE
+from t2v.cli.filling import FrameGuidance, HintOption, Interpolation
+from t2v.pipelines.settings import FRAME_GUIDANCE, Hint
 
 if TYPE_CHECKING:
     from t2v.pipelines.interpolation.filling import Fill
@@ -64,7 +64,9 @@ def interpolation(
     _check_methods(methods)
     clips, pictures = balanced(labelled_clips(data), num_clips), ActorPictures(sprites)
     pictures.check(clips)
-    reporter, sampling = Reporter(quiet), _sampling(seed, num_inference_steps, sampler, frame_guidance, hint)
+    sampling = options.given(seed=seed, num_inference_steps=num_inference_steps, sampler=sampler)
+    sampling |= options.given(frame_guidance=frame_guidance, hint=hint)
+    reporter = Reporter(quiet)
     fills, records = _fills(methods, (model, interpolation, device, dtype), sampling, reporter)
     network = fills.get("diffusion")
     is_network = isinstance(network, DiffusionFill)
@@ -120,7 +122,9 @@ def real_interpolation(
     check_file(sheet := output.with_suffix(".jpg"), ".jpg", overwrite)
     _check_methods(methods)
     listed = read_sources(sources, data)
-    reporter, sampling = Reporter(quiet), _sampling(seed, num_inference_steps, sampler, frame_guidance, hint)
+    sampling = options.given(seed=seed, num_inference_steps=num_inference_steps, sampler=sampler)
+    sampling |= options.given(frame_guidance=frame_guidance, hint=hint)
+    reporter = Reporter(quiet)
     fills, records = _fills(methods, (model, interpolation, device, dtype), sampling, reporter)
     with reporter.stage("making frames"):
         report, rows = compare_real(listed, RealRequest(fills, num_frames, fps, size), reporter.step)
@@ -141,11 +145,6 @@ def _check_methods(methods: str) -> None:
     unknown = [name for name in methods.split(",") if name not in list(Method)]
     if unknown:
         raise InputError(f"--methods: unknown method {unknown[0]!r}; known are {', '.join(Method)}")
-
-
-def _sampling(seed: int, steps: int | None, sampler: str | None, frame_guidance: float, hint: Hint) -> dict[str, Any]:
-    guided = {"frame_guidance": frame_guidance, "hint": str(hint)}
-    return {"seed": seed, "num_inference_steps": steps, "sampler": sampler, **guided}
 
 
 def _fills(

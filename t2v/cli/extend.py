@@ -13,8 +13,6 @@ from t2v.cli.filling import (
     Destination,
     FillRequest,
     FrameGuidance,
-    Hint,
-    HintOption,
     Interpolation,
     Method,
     MethodOption,
@@ -52,7 +50,6 @@ def extend(
     num_inference_steps: options.NumInferenceSteps = None,
     sampler: options.Sampler = None,
     frame_guidance: FrameGuidance = FRAME_GUIDANCE,
-    hint: HintOption = Hint.CROSSFADE,
     guidance_scale: TextGuidance = 2.0,
     scale: Scale = None,
     codec: Codec = None,
@@ -87,7 +84,7 @@ def extend(
         raise InputError(f"{video} has a variable frame rate: make it steady first, with `t2v interpolate --to-fps`")
     after, before = (round(Fraction(seconds) * sequence.fps) for seconds in (forward, backward))
     sampling = options.given(prompt=prompt, seed=seed, num_inference_steps=num_inference_steps, sampler=sampler)
-    sampling |= {"frame_guidance": frame_guidance, "guidance_scale": guidance_scale, "scale": scale, "hint": str(hint)}
+    sampling |= options.given(frame_guidance=frame_guidance, guidance_scale=guidance_scale, scale=scale)
     reporter = Reporter(quiet)
     warn_of_losses(sequence, reporter)
     if sequence.info is not None and sequence.info.audio_codec is not None:

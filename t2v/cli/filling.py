@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t2v.errors import InputError
+from t2v.pipelines.settings import Hint
 
 if TYPE_CHECKING:
     from t2v.cli.progress import Reporter
@@ -26,13 +27,6 @@ class Method(StrEnum):
     DIFFUSION = "diffusion"
     CROSSFADE = "crossfade"
     HOLD = "hold"
-    FLOW = "flow"
-
-
-class Hint(StrEnum):
-    """What the network is shown in place of unknown frames."""
-
-    CROSSFADE = "crossfade"
     FLOW = "flow"
 
 
@@ -60,7 +54,8 @@ FrameGuidance = Annotated[float, typer.Option(help="How closely to follow the kn
 HintOption = Annotated[
     Hint,
     typer.Option(
-        help="What the network is shown in place of unknown frames: known ones cross-faded, or moved by optical flow."
+        help="What the network is shown in place of frames between known ones: these cross-faded, or moved by their "
+        'optical flow (pip install "t2v[flow]").'
     ),
 ]
 Scale = Annotated[
@@ -82,7 +77,7 @@ class FillRequest:
     interpolation: Path | None
     device: str | None
     dtype: str | None
-    sampling: dict[str, Any]  # fields of FillSettings
+    sampling: dict[str, Any]  # fields of FillSettings that were given
     offload: str | None = None
 
     def load(self, reporter: "Reporter") -> "tuple[Fill, dict[str, Any]]":
@@ -102,7 +97,7 @@ class FillRequest:
         """The network, whatever the method."""
         from t2v.pipelines.interpolation.diffusion import FillSettings, find_interpolation, load_interpolation
 
-        settings = FillSettings(**{name: value for name, value in self.sampling.items() if value is not None})
+        settings = FillSettings(**self.sampling)
         model = self.model or "mini"
         weights = None if self.interpolation is None else str(self.interpolation)
         find_interpolation(model, weights)

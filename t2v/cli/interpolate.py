@@ -11,7 +11,6 @@ from t2v.cli.filling import (
     Crf,
     FillRequest,
     FrameGuidance,
-    Hint,
     HintOption,
     Interpolation,
     Method,
@@ -29,7 +28,7 @@ from t2v.cli.filling import (
 from t2v.cli.interpolate_pictures import DEFAULT_FPS, ClipRequest, Fit, interpolate_pictures
 from t2v.cli.interpolate_video import Audio, Dedup, OnCut, RateRequest, interpolate_video, print_cuts
 from t2v.errors import InputError
-from t2v.pipelines.settings import FRAME_GUIDANCE
+from t2v.pipelines.settings import FRAME_GUIDANCE, Hint
 
 app = typer.Typer(add_completion=False)
 
@@ -136,7 +135,7 @@ def interpolate(
     check_outputs(output, overwrite)
     encoding = encode_options(output, codec, crf, pix_fmt)
     sampling = options.given(prompt=prompt, seed=seed, num_inference_steps=num_inference_steps, sampler=sampler)
-    sampling |= {"frame_guidance": frame_guidance, "guidance_scale": guidance_scale, "scale": scale, "hint": str(hint)}
+    sampling |= options.given(frame_guidance=frame_guidance, guidance_scale=guidance_scale, scale=scale, hint=hint)
     request = FillRequest(method, model, interpolation, device, dtype, sampling, offload)
     reporter, file_fps = Reporter(quiet), parse_fps(fps, "--fps")
     if factor is None and to_fps is None:

@@ -14,7 +14,10 @@ class FrameDenoiser(Protocol):
     """A network whose conditioning is still free."""
 
     def __call__(self, x: Tensor, timestep: Tensor, shown: Tensor, mask: Tensor, prompt_embeds: Tensor, /) -> Tensor:
-        """As `Denoiser`, on x (N, C, F, h, w) with shown (N, C, F, h, w), mask (N, F), prompt_embeds (N, L, D)."""
+        """As `Denoiser`, on x (N, C, F, h, w) with mask (N, F) of known frames, prompt_embeds (N, L, D).
+
+        shown (N, C, F, h, w): known frames, and a guess at the others (`network_input` in t2v.models.interpolation).
+        """
 
 
 def two_scale_guidance(

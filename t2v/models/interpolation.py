@@ -51,8 +51,8 @@ def network_input(x: torch.Tensor, shown: torch.Tensor, mask: torch.Tensor) -> t
 
     Args:
         x: noisy latents (B, C, F, H, W).
-        shown: clean latents (B, C, F, H, W), those of unknown frames guessed: `crossfaded`. The paper leaves them zero
-            (section 3.3). Zero without any known frame.
+        shown: latents (B, C, F, H, W): known frames, and a guess at the others, such as `crossfaded`; the paper leaves
+            these zero (section 3.3). Zero without any known frame.
         mask: (B, F), 1 where a frame is known, 0 where it is to be made. Known frames with noise of standard deviation
             s in them (training only) have 1 - s.
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from t2v.errors import InputError
@@ -15,6 +16,13 @@ MAX_FPS = 240.0
 FRAME_GUIDANCE = 1.2  # of the interpolation network: how closely to follow the known frames; 1 is without guidance
 TIMESTEP_SPACINGS = ("leading", "trailing", "linspace")
 GUIDANCES = ("video", "image")  # which network says what the text changes, see `t2v.diffusion.guidance`
+
+
+class Hint(StrEnum):
+    """What the interpolation network is shown in place of frames between known ones."""
+
+    CROSSFADE = "crossfade"  # of their latents, as in training
+    FLOW = "flow"  # of the pictures, moved by their optical flow
 
 
 class GenerationOptions(TypedDict, total=False):

@@ -9,10 +9,10 @@ from t2v.diffusion.sampling import SAMPLERS, sampling_steps
 from t2v.diffusion.schedule import NoiseSchedule, output_to_x0
 
 
-def parts(x: Tensor, timestep: Tensor, known: Tensor, mask: Tensor, embeds: Tensor, /) -> Tensor:
-    """A network whose output tells what it was given: x + 10 * known + 100 * mask + 1000 * text."""
+def parts(x: Tensor, timestep: Tensor, shown: Tensor, mask: Tensor, embeds: Tensor, /) -> Tensor:
+    """A network whose output tells what it was given: x + 10 * shown + 100 * mask + 1000 * text."""
     text = embeds.mean(dim=(1, 2))[:, None, None, None, None]
-    return x + 10 * known + 100 * mask[:, None, :, None, None] + 1000 * text
+    return x + 10 * shown + 100 * mask[:, None, :, None, None] + 1000 * text
 
 
 @pytest.mark.parametrize(("frames", "text"), list(itertools.product([0.0, 1.0, 1.5], [0.0, 1.0, 3.0])))

@@ -28,9 +28,7 @@ from t2v.pipelines.interpolation.filling import Pictures
 from t2v.pipelines.interpolation.residual import KnownFrames, give_back
 from t2v.pipelines.memory import explain_out_of_memory
 from t2v.pipelines.offload import Placement
-from t2v.pipelines.settings import FRAME_GUIDANCE
-
-HINTS = "crossfade", "flow"  # of latents, as in training; of pictures, by their optical flow
+from t2v.pipelines.settings import FRAME_GUIDANCE, Hint
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class FillSettings:
     sampler: str | None = None
     frame_guidance: float = FRAME_GUIDANCE  # how closely to follow the known frames; 1 is without guidance
     guidance_scale: float = 2.0  # how closely to follow the prompt, where there is one
-    hint: str = "crossfade"  # what unknown frames hold at first, of HINTS
+    hint: Hint = Hint.CROSSFADE  # what the network is shown in place of frames between known ones
     scale: float | None = None  # size the network works at, relative to the frames'; None: the area it was trained at
 
     def __post_init__(self) -> None:
@@ -56,8 +54,8 @@ class FillSettings:
             raise InputError(f"num_inference_steps must be at least 1, got {self.num_inference_steps}")
         if self.sampler is not None:
             check_sampler(self.sampler)
-        if self.hint not in HINTS:
-            raise InputError(f"unknown hint {self.hint!r}: known are {', '.join(HINTS)}")
+        if self.hint not in list(Hint):
+            raise InputError(f"unknown hint {self.hint!r}: known are {', '.join(Hint)}")
 
 
 def find_interpolation(model: str, interpolation: str | None) -> Path:
@@ -131,7 +129,7 @@ class DiffusionFill:
         self.sampler = settings.sampler or self.defaults.sampler
         steps = settings.num_inference_steps or config.get("num_inference_steps")
         self.num_inference_steps = int(steps or self.defaults.num_inference_steps)
-        self.flow = Flow() if settings.hint == "flow" else None
+        self.flow = Flow() if settings.hint == Hint.FLOW else None
         self.on_step: Callable[[int, int], None] = lambda done, total: None
         self.num_calls = 0
         with torch.inference_mode():
@@ -170,11 +168,7 @@ class DiffusionFill:
         small = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(-1, 1)
         more = _enough_times(known_times, times, self.min_frames)
         latents = self._encode(small)
-        hint = None
-        if self.flow is not None:
-            guessed = self.flow(_to_pictures(small, size), known_times, more)
-            hint = self._encode(_to_model_range(guessed, self.device))
-        made_latents = self._sample(latents, known_times, more, hint)
+        made_latents = self._sample(latents, known_times, more, self._hints(small, known_times, more))
         wanted = [more.index(time) for time in times]
         made, returned = self._decode(made_latents[:, :, wanted]), self._decode(latents)
         whole = give_back(made, times, KnownFrames(known_times, pixels, small, returned))
@@ -183,6 +177,18 @@ class DiffusionFill:
             return frames
         alpha = Crossfade()(known[..., 3:], known_times, times)
         return np.concatenate([frames, alpha], axis=-1)
+
+    def _hints(self, small: Tensor, known_times: Sequence[float], times: Sequence[float]) -> dict[float, Tensor]:
+        """Latents (C, h, w) of what is shown at times between known ones, by time; none where that is a cross-fade.
+
+        Beyond the ends the nearest known frame is shown, as in training: there flow moves things out of the picture.
+        """
+        inner = [time for time in times if known_times[0] < time < known_times[-1]]
+        if self.flow is None or not inner:
+            return {}
+        moved = self.flow(_to_pictures(small, small.shape[2:]), known_times, inner)
+        latents = self._encode(_to_model_range(moved, self.device))[0]
+        return dict(zip(inner, latents.unbind(1), strict=True))
 
     @torch.inference_mode()
     def round_trip(self, pictures: Pictures, /) -> Pictures:
@@ -228,9 +234,9 @@ class DiffusionFill:
         return video.transpose(0, 1)
 
     def _sample(
-        self, latents: Tensor, known_times: Sequence[float], times: Sequence[float], hint: Tensor | None
+        self, latents: Tensor, known_times: Sequence[float], times: Sequence[float], hints: dict[float, Tensor]
     ) -> Tensor:
-        """Latents (1, C, N, h, w) at `times`, given those of the known frames, and a guess at those; None: cross-fade.
+        """Latents (1, C, N, h, w) at `times`, given those of the known frames and those of `_hints`.
 
         Of large latents the network sees overlapping tiles; its estimates are blended at every step, so that all tiles
         are cut out of one sample and of one field of noise (MultiDiffusion, arXiv 2302.08113).
@@ -244,11 +250,9 @@ class DiffusionFill:
         mask[:, known_places] = 1
         fps, positions = frame_positions(torch.tensor([everything], device=self.device))
         fps = fps.clamp(*self.fps_range)
-        if hint is None:
-            shown = crossfaded(known, mask, positions)
-        else:
-            shown = known.clone()
-            shown[:, :, [everything.index(time) for time in times]] = hint
+        shown = crossfaded(known, mask, positions)
+        for time, hint in hints.items():
+            shown[:, :, everything.index(time)] = hint
         generator = torch.Generator().manual_seed(self.settings.seed + self.num_calls)
         self.num_calls += 1
         noise = self.noise_prior.correlate(torch.randn(shape, generator=generator)).to(self.device)

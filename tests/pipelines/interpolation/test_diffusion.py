@@ -59,6 +59,12 @@ def test_a_hint_by_flow_is_shown_in_place_of_the_cross_fade(tiny_model: Path, we
     torch.testing.assert_close(moved[4:8, [0, 2]], truth[:, [0, 2]])
     errors = [(shown[4:8, 1] - truth[:, 1])[:, 1:-1, 1:-1].abs().mean() for shown in (moved, faded)]
     assert errors[0] < 0.5 * errors[1]
+    fill(np.stack([start, between, end]), [0.0, 0.5, 1.0], [0.25, 0.75, 2.0])
+    fill(end[None], [0.0], [1.0])
+    several, single = (shown[1, 4:8] for shown in seen["flow"][-3::2])  # two steps each
+    assert not torch.equal(several[:, 1], (several[:, 0] + several[:, 2]) / 2)  # moved
+    torch.testing.assert_close(several[:, 5], several[:, 4])  # beyond the end: held
+    torch.testing.assert_close(single[:, 1], single[:, 0])
     with pytest.raises(InputError, match="unknown hint 'zero': known are crossfade, flow"):
         FillSettings(hint="zero")
 
@@ -93,7 +99,7 @@ def test_tiles_of_a_network_that_looks_at_single_places_are_one_pass(
         monkeypatch.setattr(fill.unet, "forward", lambda x, *_: 0.3 * x[:, :4] + 0.1 * x[:, 4:8])
     monkeypatch.setattr(whole, "_tile", lambda *_: None)
     latents = torch.randn(1, 4, 2, 18, 30, generator=torch.Generator().manual_seed(0))
-    both = [fill._sample(latents, [0.0, 1.0], [0.25, 0.5], None) for fill in (whole, tiled)]
+    both = [fill._sample(latents, [0.0, 1.0], [0.25, 0.5], {}) for fill in (whole, tiled)]
     torch.testing.assert_close(*both, atol=1e-5, rtol=1e-5)
 
 
