@@ -115,12 +115,14 @@ def test_evaluate_interpolation_measures_the_network_and_the_baselines(t2v_comma
     assert done.code == 2 and "has no interpolation weights" in done.err and not list(tmp_path.iterdir())
     save_interpolation(widen(load_components(str(tiny_model)).unet), tmp_path / "interpolation")
     sampling = ("--interpolation", "interpolation", "--num-inference-steps", 1, "--methods", "diffusion,crossfade,hold")
+    sampling += ("--hint", "flow")
     done = t2v_command(*options, *small, *sampling)
     assert (done.code, done.err) == (0, "") and done.out.splitlines()[-1] == "r.json"
     report = json.loads((tmp_path / "r.json").read_text())
     (line, *_), names = report["clips"], {"diffusion", "crossfade", "hold", "autoencoder"}
     assert line["methods"].keys() == names and report["clips"][1]["methods"].keys() == names | {"swapped"}
-    assert report["protocol"]["methods"]["diffusion"]["num_inference_steps"] == 1 and report["gates"]
+    record = report["protocol"]["methods"]["diffusion"]
+    assert record["num_inference_steps"] == 1 and record["hint"] == "flow" and report["gates"]
     assert report["frame_rates"]["displacement"]["mean"].keys() >= {"4.0", "24.0"}
     done = t2v_command(*options, "--methods", "magic", "--overwrite")
     assert done.code == 2 and "unknown method 'magic'" in done.err
