@@ -39,6 +39,7 @@ _HEADINGS = {
 
 
 def mini_board(
+    context: typer.Context,
     data: BoardFolder,
     output: Report,
     model: options.Model = None,
@@ -78,14 +79,7 @@ def mini_board(
     sheet = output.with_suffix(".jpg")
     for file, suffix in ((output, ".json"), (sheet, ".jpg")):
         check_file(file, suffix, overwrite)
-    settings = options.sampling(
-        num_inference_steps=num_inference_steps,
-        sampler=sampler,
-        guidance=guidance,
-        guidance_scale=guidance_scale,
-        motion_guidance=motion_guidance,
-        deflicker=deflicker,
-    )
+    settings = options.sampling(context)
     clips, judge = BoardData.read(data, num_videos), load_recogniser(recogniser or ZOO / "recogniser")
     check_seed(seed * judge.config.num_frames, judge.config.num_frames * num_videos)
     clips.check(judge)

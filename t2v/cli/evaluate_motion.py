@@ -25,6 +25,7 @@ _PLAIN_WIDTH = 110  # of the table, where there is no terminal
 
 
 def motion(
+    context: typer.Context,
     data: Data,
     sprites: Sprites,
     output: Report,
@@ -66,16 +67,7 @@ def motion(
         from t2v.pipelines.settings import GenerationSettings, check_seed
         from t2v.pipelines.text_to_video import load
 
-        settings = options.sampling(
-            num_frames=num_frames,
-            fps=fps,
-            num_inference_steps=num_inference_steps,
-            sampler=sampler,
-            guidance=guidance,
-            guidance_scale=guidance_scale,
-            motion_guidance=motion_guidance,
-            deflicker=deflicker,
-        )
+        settings = options.sampling(context)
         check_seed(seed, max(1, len(captions)))
         pipe = load(model or "mini", device or "auto", dtype or "auto", motion) if captions else None
         defaults = GenerationSettings() if pipe is None else pipe.defaults

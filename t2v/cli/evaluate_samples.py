@@ -27,6 +27,7 @@ Columns = Annotated[int, typer.Option("--frames", min=1, help="Frames of each vi
 
 
 def sheet(
+    context: typer.Context,
     output: Sheet,
     model: options.Model = None,
     motion: options.Motion = None,
@@ -58,16 +59,7 @@ def sheet(
     if (prompts is None) == (clips is None):
         raise InputError("give either --prompts FILE or --clips FOLDER")
     check_file(output, ".png", overwrite)
-    settings = options.sampling(
-        num_frames=num_frames,
-        fps=fps,
-        num_inference_steps=num_inference_steps,
-        sampler=sampler,
-        guidance=guidance,
-        guidance_scale=guidance_scale,
-        motion_guidance=motion_guidance,
-        deflicker=deflicker,
-    )
+    settings = options.sampling(context)
     reporter = Reporter(quiet)
     with reporter.stage("drawing"):
         if clips is not None:
@@ -84,6 +76,7 @@ def sheet(
 
 
 def frame_rates(
+    context: typer.Context,
     output: Report,
     model: options.Model = None,
     motion: options.Motion = None,
@@ -117,15 +110,7 @@ def frame_rates(
     if (prompts is None) == (clips is None):
         raise InputError("give either --prompts FILE or --clips FOLDER")
     check_file(output, ".json", overwrite)
-    settings = options.sampling(
-        num_frames=num_frames,
-        num_inference_steps=num_inference_steps,
-        sampler=sampler,
-        guidance=guidance,
-        guidance_scale=guidance_scale,
-        motion_guidance=motion_guidance,
-        deflicker=deflicker,
-    )
+    settings = options.sampling(context)
     reporter = Reporter(quiet)
     with reporter.stage("measuring"):
         from t2v.pipelines.text_to_video import load

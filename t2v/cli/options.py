@@ -181,8 +181,13 @@ def given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def sampling(**values: Any) -> "GenerationOptions":
-    """The settings of samples that were given a value, checked; InputError names the one that does not fit."""
-    from t2v.pipelines.settings import GenerationSettings
+def sampling(context: typer.Context) -> "GenerationOptions":
+    """The settings of samples among a command's options that were given a value, checked.
 
-    return GenerationSettings.check_options(given(**values), "the command line")
+    Raises:
+        InputError: one of them is out of range.
+    """
+    from t2v.pipelines.settings import GenerationOptions, GenerationSettings
+
+    settings = {name: value for name, value in context.params.items() if name in GenerationOptions.__annotations__}
+    return GenerationSettings.check_options(given(**settings), "the command line")
