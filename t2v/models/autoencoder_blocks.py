@@ -12,6 +12,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from t2v.nn.enlarge import enlarge
+
 NORM_EPS = 1e-6
 NARROW_GROUP = 16  # channels of a group that fill a vector register in bfloat16
 
@@ -102,7 +104,8 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        height, width = x.shape[-2:]
+        return self.conv(enlarge(x, (2 * height, 2 * width)))
 
 
 class MidBlock(nn.Module):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from t2v.nn.enlarge import enlarge
 from t2v.nn.norm import NormSiLU
 from t2v.nn.temporal_conv import TemporalConv
 from t2v.ops import add, add_to_frames
@@ -97,5 +98,4 @@ class Upsample(nn.Module):
         self.temporal_conv = TemporalConv(self.channels)
 
     def forward(self, x: torch.Tensor, size: tuple[int, int], num_frames: int) -> torch.Tensor:
-        x = F.interpolate(x, size=size, mode="nearest")
-        return pseudo_conv3d(self.conv, self.temporal_conv, x, num_frames)
+        return pseudo_conv3d(self.conv, self.temporal_conv, enlarge(x, size), num_frames)
