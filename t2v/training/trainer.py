@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from t2v.errors import InputError
 from t2v.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from t2v.training.compiled import check_gradients, gradient_norms
 from t2v.training.config import TrainConfig
 from t2v.training.figures import Means, Pace, peak_memory_gb
 from t2v.training.learner import Learner
@@ -204,12 +205,23 @@ class Trainer:
             yield send_to_device(batch, self.accelerator.device, non_blocking=True)
 
     def _warm_up(self) -> None:
-        """Compile what the first and the last step run, before the clock starts; nothing is learned."""
+        """Compile what the first and the last step run, before the clock starts; nothing is learned.
+
+        On the CPU the gradients are held against the plain network's; on a GPU its memory may not suffice.
+        """
         batch = next(self._batches())
+        on_cpu = self.accelerator.device.type == "cpu"
+        networks = [self.learner.network, self.learner.eager_network] if on_cpu else [self.learner.network]
         for progress in (0.0, 1.0):
-            loss, _ = self.objective.loss(self.learner.network, batch, progress)
-            self.accelerator.backward(loss)
-            self.learner.optimizer.zero_grad()
+            norms = []
+            for network in networks:
+                loss, _ = self.objective.loss(network, batch, progress)
+                self.accelerator.backward(loss)
+                if on_cpu:
+                    norms.append(gradient_norms(self.parameters.values()))
+                self.learner.optimizer.zero_grad()
+            if on_cpu:
+                check_gradients(*norms)
 
     def step(self, batches: Iterator[Batch]) -> dict[str, Tensor]:
         """One optimizer step, from the gradients of `gradient_accumulation_steps` micro-batches of each process.

@@ -252,6 +252,15 @@ def test_run_learns_nothing_while_it_compiles(
     assert all(torch.equal(tensor, compiled_run[name]) for name, tensor in plain.items())
 
 
+def test_run_refuses_a_compiler_that_loses_gradients(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiled(network: torch.nn.Module) -> Callable[..., torch.Tensor]:
+        return lambda *inputs: network(*inputs).detach() + network(*inputs) / 2
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    with pytest.raises(InputError, match=r"compile: gradients are not those of .*: set compile=false"):
+        Trainer(configure("image", "compile=true", "max_steps=2")).run()
+
+
 def test_means_average_since_the_last_call() -> None:
     means = Means()
     for value in (1.0, 3.0):
