@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from t2v.errors import InputError
 
-MAX_ERROR = 0.1  # of the norms of all parameters' gradients; rounding to bfloat16 makes about 0.01
+MAX_ERROR = 0.1  # of the norms of all parameters' gradients; bfloat16 makes up to 0.01 in `mini`
 NOISE = 1e-6  # of the norm of all: gradients as small as that are rounding, as those of keys' biases are
 
 
