@@ -4,6 +4,7 @@ H.265 is not among them: the x265 that comes with PyAV 18.1 writes beyond its me
 """
 
 import os
+import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -20,6 +21,9 @@ from t2v.errors import InputError
 os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder tells of errors alone
 _FINE_TIME_BASE = Fraction(1, 90_000)
 _YUV = ("yuv420p", "yuv422p", "yuv444p")
+# On AVX-512, x264's rate control reads memory that was never written: equal frames gave other bytes one time in four at
+# 320 x 240, and never with SSE, in 2% more time.
+_X264 = {"x264-params": "asm=sse4.2"} if platform.machine() in ("x86_64", "AMD64") else {}
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class _Codec:
 
 
 CODECS = {
-    "h264": _Codec("libx264", (*_YUV, "yuv420p10le"), 51, has_presets=True),
+    "h264": _Codec("libx264", (*_YUV, "yuv420p10le"), 51, _X264, has_presets=True),
     "av1": _Codec("libsvtav1", ("yuv420p", "yuv420p10le"), 63, {"preset": "8"}),
     "vp9": _Codec("libvpx-vp9", _YUV, 63, {"b": "0", "row-mt": "1", "cpu-used": "4", "deadline": "good"}),
     "ffv1": _Codec("ffv1", ("bgr0", *_YUV), settings={"level": "3"}),
