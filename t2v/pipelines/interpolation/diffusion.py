@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from t2v.pipelines.device import dtype_name, resolve_device, resolve_dtype
 from t2v.pipelines.inspection import default_settings
 from t2v.pipelines.interpolation.baselines import Crossfade, Flow
 from t2v.pipelines.interpolation.filling import Pictures
-from t2v.pipelines.interpolation.residual import KnownFrames, give_back
+from t2v.pipelines.interpolation.residual import Guesses, KnownFrames, give_back
 from t2v.pipelines.memory import explain_out_of_memory
 from t2v.pipelines.offload import Placement
 from t2v.pipelines.settings import FRAME_GUIDANCE, Hint
@@ -165,36 +165,47 @@ class DiffusionFill:
     ) -> Pictures:
         """Frames at `times`, made at `size` (height, width)."""
         pixels = _to_model_range(known[..., :3], self.device)
-        small = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(-1, 1)
+        small = _resized(pixels, size)
         more = _enough_times(known_times, times, self.min_frames)
+        guessed = self._guess(known[..., :3], known_times, more)
         latents = self._encode(small)
-        made_latents = self._sample(latents, known_times, more, self._hints(small, known_times, more))
-        wanted = [more.index(time) for time in times]
-        made, returned = self._decode(made_latents[:, :, wanted]), self._decode(latents)
-        whole = give_back(made, times, KnownFrames(known_times, pixels, small, returned))
+        clip = _Clip.of(latents, known_times, more)
+        shown = self._shown(clip, guessed, size)
+        wanted = [clip.times.index(time) for time in times]
+        made = self._decode(self._sample(clip, shown)[:, :, wanted])
+        neighbours = KnownFrames(known_times, pixels, small, self._decode(latents))
+        pictures = (_to_model_range(guessed[[more.index(time)]], self.device)[0] for time in times)
+        whole = give_back(made, times, neighbours, Guesses(pictures, self._decode(shown[:, :, wanted])))
         frames = np.concatenate([_to_pictures(frame[None], known.shape[1:3]) for frame in whole])
         if known.shape[-1] == 3:
             return frames
         alpha = Crossfade()(known[..., 3:], known_times, times)
         return np.concatenate([frames, alpha], axis=-1)
 
-    def _hints(self, small: Tensor, known_times: Sequence[float], times: Sequence[float]) -> dict[float, Tensor]:
-        """Latents (C, h, w) of what is shown at times between known ones, by time; none where that is a cross-fade.
+    def _guess(self, known: Pictures, known_times: Sequence[float], times: Sequence[float]) -> Pictures:
+        """Pictures at `times` by the hint. Beyond the ends the nearest known frame: flow moves things out there."""
+        pictures = Crossfade()(known, known_times, times)
+        inner = [place for place, time in enumerate(times) if known_times[0] < time < known_times[-1]]
+        if self.flow is not None and inner:
+            pictures[inner] = self.flow(known, known_times, [times[place] for place in inner])
+        return pictures
 
-        Beyond the ends the nearest known frame is shown, as in training: there flow moves things out of the picture.
+    def _shown(self, clip: "_Clip", guessed: Pictures, size: tuple[int, int]) -> Tensor:
+        """What the network is shown (1, C, N, h, w): the known frames, and `guessed` in place of those to be made.
+
+        A cross-fade is one of latents, as in training.
         """
-        inner = [time for time in times if known_times[0] < time < known_times[-1]]
-        if self.flow is None or not inner:
-            return {}
-        moved = self.flow(_to_pictures(small, small.shape[2:]), known_times, inner)
-        latents = self._encode(_to_model_range(moved, self.device))[0]
-        return dict(zip(inner, latents.unbind(1), strict=True))
+        shown = crossfaded(clip.known, clip.mask, clip.positions)
+        if self.flow is not None:
+            small = [_resized(_to_model_range(picture[None], self.device), size) for picture in guessed]
+            shown[:, :, clip.mask[0] == 0] = self._encode(torch.cat(small))
+        return shown
 
     @torch.inference_mode()
     def round_trip(self, pictures: Pictures, /) -> Pictures:
         """Pictures (F, H, W, 3) as the autoencoder gives them back: what no frame made here can be better than."""
         pixels = _to_model_range(pictures, self.device)
-        small = F.interpolate(pixels, self._size(*pictures.shape[1:3]), mode="bicubic", antialias=True).clamp(-1, 1)
+        small = _resized(pixels, self._size(*pictures.shape[1:3]))
         return _to_pictures(self._decode(self._encode(small)), pictures.shape[1:3])
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
@@ -233,31 +244,19 @@ class DiffusionFill:
             raise InputError(f"the model overflowed in {dtype_name(self.dtype)}: use --dtype fp32")
         return video.transpose(0, 1)
 
-    def _sample(
-        self, latents: Tensor, known_times: Sequence[float], times: Sequence[float], hints: dict[float, Tensor]
-    ) -> Tensor:
-        """Latents (1, C, N, h, w) at `times`, given those of the known frames and those of `_hints`.
+    def _sample(self, clip: "_Clip", shown: Tensor) -> Tensor:
+        """Latents (1, C, N, h, w) of a clip, known frames as they are.
 
         Of large latents the network sees overlapping tiles; its estimates are blended at every step, so that all tiles
         are cut out of one sample and of one field of noise (MultiDiffusion, arXiv 2302.08113).
         """
-        everything = sorted([*known_times, *times])
-        known_places = [everything.index(time) for time in known_times]
-        shape = (1, latents.shape[1], len(everything), *latents.shape[3:])
-        known = torch.zeros(shape, device=self.device)
-        known[:, :, known_places] = latents
-        mask = torch.zeros(1, len(everything), device=self.device)
-        mask[:, known_places] = 1
-        fps, positions = frame_positions(torch.tensor([everything], device=self.device))
-        fps = fps.clamp(*self.fps_range)
-        shown = crossfaded(known, mask, positions)
-        for time, hint in hints.items():
-            shown[:, :, everything.index(time)] = hint
+        known, mask, positions = clip.known, clip.mask, clip.positions
+        fps = clip.fps.clamp(*self.fps_range)
         generator = torch.Generator().manual_seed(self.settings.seed + self.num_calls)
         self.num_calls += 1
-        noise = self.noise_prior.correlate(torch.randn(shape, generator=generator)).to(self.device)
+        noise = self.noise_prior.correlate(torch.randn(known.shape, generator=generator)).to(self.device)
 
-        tile_size = self._tile(*shape[3:])
+        tile_size = self._tile(*known.shape[3:])
 
         def network(x: Tensor, timestep: Tensor, shown: Tensor, mask: Tensor, embeds: Tensor, /) -> Tensor:
             self.placement.bring(self.unet)
@@ -273,7 +272,7 @@ class DiffusionFill:
         scales = self.settings.frame_guidance, self.settings.guidance_scale
         denoiser = two_scale_guidance(network, shown, mask, prompt_embeds, null_embeds, *scales)
         denoiser = put_back(denoiser, self.schedule, known, mask)
-        out = sample(
+        return sample(
             self.sampler,
             denoiser,
             self.schedule,
@@ -283,7 +282,27 @@ class DiffusionFill:
             noise_prior=self.noise_prior,
             callback=lambda index, total, _: self.on_step(index + 1, total),
         )
-        return out[:, :, [everything.index(time) for time in times]]
+
+
+class _Clip(NamedTuple):
+    """Known frames in their places among those to be made."""
+
+    known: Tensor  # latents (1, C, N, h, w), zero where a frame is to be made
+    mask: Tensor  # (1, N), 1 where a frame is known
+    times: list[float]  # seconds, ascending
+    fps: Tensor  # (1,)
+    positions: Tensor  # (1, N), in units of 1 / fps
+
+    @classmethod
+    def of(cls, latents: Tensor, known_times: Sequence[float], times: Sequence[float]) -> "_Clip":
+        """The clip of known frames (1, C, K, h, w) and of frames to be made at `times`."""
+        everything = sorted([*known_times, *times])
+        places = [everything.index(time) for time in known_times]
+        known = latents.new_zeros(1, latents.shape[1], len(everything), *latents.shape[3:])
+        known[:, :, places] = latents
+        mask = latents.new_zeros(1, len(everything))
+        mask[:, places] = 1
+        return cls(known, mask, everything, *frame_positions(torch.tensor([everything], device=latents.device)))
 
 
 _CHUNK = 8  # frames in the autoencoder at once
@@ -295,10 +314,13 @@ def _to_model_range(pictures: Pictures, device: torch.device) -> Tensor:
     return torch.from_numpy(np.array(pictures)).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
+def _resized(pictures: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(pictures, tuple(size), mode="bicubic", antialias=True).clamp(-1, 1)
+
+
 def _to_pictures(frames: Tensor, size: Sequence[int]) -> Pictures:
     """Frames (N, 3, h, w) from -1 to 1 as uint8 (N, *size, 3)."""
-    frames = F.interpolate(frames, tuple(size), mode="bicubic", antialias=True).clamp(-1, 1)
-    return frames.add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return _resized(frames, size).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def _enough_times(known_times: Sequence[float], times: Sequence[float], least: int) -> list[float]:

@@ -1,6 +1,6 @@
-"""What the model loses of the known frames is given back to the made ones: colours, and detail of what stands still."""
+"""What the model loses of the known frames is given back: colours, the pixels of what stands still, sharpness."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,9 @@ from torch import Tensor
 
 COLOUR_BLUR = 1 / 32  # standard deviation of the low pass, of the width
 _LIKENESS_BLUR = 1 / 64
-_ALIKE = 0.3  # root mean square difference, pixels from -1 to 1, at which detail is taken over by 1 / e
+_ALIKE = 0.3  # root mean square difference, pixels from -1 to 1, at which a picture's share has fallen to 1 / e
+_REGION = 1 / 8  # standard deviation of the window, of the width, over which sharpness is compared
+_SHARPEST = 1.0  # times the detail that may be added
 
 
 def low_pass(pictures: Tensor, deviation: float) -> Tensor:
@@ -36,12 +38,22 @@ class KnownFrames:
     returned: Tensor  # (K, 3, h, w): as the autoencoder gives them back
 
 
-def give_back(made: Tensor, times: Sequence[float], known: KnownFrames) -> Iterator[Tensor]:
+@dataclass(frozen=True)
+class Guesses:
+    """What was shown to the network in place of the frames that it made: a cross-fade, or pictures moved by flow."""
+
+    pictures: Iterable[Tensor]  # (3, H, W) each
+    returned: Tensor  # (N, 3, h, w): as the autoencoder gives them back
+
+
+def give_back(made: Tensor, times: Sequence[float], known: KnownFrames, guesses: Guesses) -> Iterator[Tensor]:
     """Made frames with what the model takes from their known neighbours, at the size of these.
 
     The low pass of what is lost, colour and brightness, is added everywhere, so that made frames do not flash beside
-    known ones; linear in time between known frames and constant beyond them. The rest of it, detail, is added where a
-    made frame is like the neighbour as the model returns it: where nothing moved. Elsewhere it would leave a ghost.
+    known ones; linear in time between known frames and constant beyond them. Where a made frame is like a neighbour, or
+    like what was guessed for it, as the model returns these, their own pixels take its place: what stands still stays
+    as it is in the known frames. Elsewhere they would leave a ghost. Where the outcome is softer than the neighbours
+    round there it is sharpened, so that a video is not sharp and soft by turns.
 
     Args:
         made: frames (N, 3, h, w) from -1 to 1 at `times`.
@@ -50,22 +62,56 @@ def give_back(made: Tensor, times: Sequence[float], known: KnownFrames) -> Itera
     """
     width, size = known.small.shape[-1], known.pictures.shape[2:]
     colour = low_pass(known.small - known.returned, COLOUR_BLUR * width)
-    detail = known.pictures - _scaled(known.returned + colour, size)
-    for frame, place in zip(made, np.interp(times, known.times, np.arange(len(known.times))), strict=True):
+    detail = _regional(_laplacian(known.pictures).square(), known.small)
+    places = np.interp(times, known.times, np.arange(len(known.times)))
+    for frame, place, guess, returned_guess in zip(made, places, guesses.pictures, guesses.returned, strict=True):
         before = int(place)
         pair = [before, min(before + 1, len(known.times) - 1)]
         shares = torch.tensor([before + 1 - place, place - before]).to(frame)[:, None, None, None]
-        likeness = _likeness(frame, known.returned[pair], _LIKENESS_BLUR * width)
-        near = shares * likeness
+        pictures = torch.cat([known.pictures[pair], guess[None]])
+        returned = torch.cat([known.returned[pair], returned_guess[None]])
+        likeness = _likeness(frame, returned, _LIKENESS_BLUR * width)
+        near = torch.cat([shares, torch.ones_like(shares[:1])]) * likeness
         near = near / near.sum(0).clamp(min=1e-6) * likeness.amax(0)
-        coloured = frame + (shares * colour[pair]).sum(0)
-        yield _scaled(coloured[None], size)[0] + (_scaled(near, size) * detail[pair]).sum(0)
+        near = F.interpolate(near, size, mode="bilinear", antialias=True)
+        coloured = _scaled((frame + (shares * colour[pair]).sum(0))[None], size)[0]
+        mixed = coloured * (1 - near.sum(0)) + (near * pictures).sum(0)
+        yield _sharpened(mixed[None], (shares * detail[pair]).sum(0), known.small)[0]
 
 
 def _likeness(frame: Tensor, others: Tensor, blur: float) -> Tensor:
     """How like a frame (C, H, W) is to others (N, C, H, W) round each pixel: (N, 1, H, W) from 0 to 1."""
     difference = low_pass((frame - others).square().mean(1, keepdim=True), blur)
     return torch.exp(-difference / _ALIKE**2)
+
+
+def _sharpened(picture: Tensor, detail: Tensor, small: Tensor) -> Tensor:
+    """A picture (1, C, H, W), with as much of what a blur takes from it that its mean squared Laplacian is `detail`.
+
+    Round each pixel by itself, and never softer: with p the picture and m what the blur takes, the amount a solves
+    mean(L(p + a m)^2) = detail.
+
+    Args:
+        detail: (1, h, w), of `_regional`.
+    """
+    mask = picture - low_pass(picture, 1.0)
+    own, added = _laplacian(picture), _laplacian(mask)
+    square, linear, constant = (_regional(values, small) for values in (added * added, added * own, own * own))
+    missing = (detail - constant).clamp(min=0)
+    amount = ((linear.square() + square * missing).sqrt() - linear) / square.clamp(min=1e-12)
+    amount = F.interpolate(amount.clamp(0, _SHARPEST), picture.shape[2:], mode="bilinear", antialias=True)
+    return picture + amount * mask
+
+
+def _laplacian(pictures: Tensor) -> Tensor:
+    """Of the brightness: (N, C, H, W) -> (N, 1, H, W)."""
+    kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]).to(pictures)
+    return F.conv2d(F.pad(pictures.mean(1, keepdim=True), [1] * 4, mode="reflect"), kernel[None, None])
+
+
+def _regional(values: Tensor, small: Tensor) -> Tensor:
+    """Means round each place: (N, 1, H, W) -> (N, 1, h, w), the size of `small`."""
+    return low_pass(F.interpolate(values, small.shape[2:], mode="area"), _REGION * small.shape[3])
 
 
 def _scaled(pictures: Tensor, size: Sequence[int]) -> Tensor:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from t2v.errors import InputError
 from t2v.models.folder import load_components
 from t2v.models.interpolation import save_interpolation, widen
-from t2v.pipelines.interpolation.diffusion import DiffusionFill, FillSettings, _to_model_range
+from t2v.pipelines.interpolation.diffusion import DiffusionFill, FillSettings, _Clip, _to_model_range
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,8 @@ def test_tiles_of_a_network_that_looks_at_single_places_are_one_pass(
         monkeypatch.setattr(fill.unet, "forward", lambda x, *_: 0.3 * x[:, :4] + 0.1 * x[:, 4:8])
     monkeypatch.setattr(whole, "_tile", lambda *_: None)
     latents = torch.randn(1, 4, 2, 18, 30, generator=torch.Generator().manual_seed(0))
-    both = [fill._sample(latents, [0.0, 1.0], [0.25, 0.5], {}) for fill in (whole, tiled)]
+    clip = _Clip.of(latents, [0.0, 1.0], [0.25, 0.5])
+    both = [fill._sample(clip, clip.known) for fill in (whole, tiled)]
     torch.testing.assert_close(*both, atol=1e-5, rtol=1e-5)
 
 
