@@ -12,7 +12,7 @@ COLOUR_BLUR = 1 / 32  # standard deviation of the low pass, of the width
 _LIKENESS_BLUR = 1 / 64
 _ALIKE = 0.3  # root mean square difference, pixels from -1 to 1, at which a picture's share has fallen to 1 / e
 _REGION = 1 / 8  # standard deviation of the window, of the width, over which sharpness is compared
-_SHARPEST = 1.0  # times the detail that may be added
+_SHARPEST = 2.0  # times the detail that may be added
 
 
 def low_pass(pictures: Tensor, deviation: float) -> Tensor:
