@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clips", type=Path)
     parser.add_argument("--num", type=int, default=8)
-    parser.add_argument("--steps", type=int, nargs="+", default=[6, 12, 25])
+    parser.add_argument("--steps", type=int, nargs="+", default=[4, 12])
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 1.2, 1.5])
     parser.add_argument("--shared-noise", type=float, nargs="+", default=[0.8, 0.95])
     parser.add_argument("--model", default="mini")

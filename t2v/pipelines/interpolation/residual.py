@@ -94,7 +94,7 @@ def _sharpened(picture: Tensor, detail: Tensor, small: Tensor) -> Tensor:
     Args:
         detail: (1, h, w), of `_regional`.
     """
-    mask = picture - low_pass(picture, 1.0)
+    mask = picture - F.avg_pool2d(_padded(picture), 3, stride=1)
     own, added = _laplacian(picture), _laplacian(mask)
     square, linear, constant = (_regional(values, small) for values in (added * added, added * own, own * own))
     missing = (detail - constant).clamp(min=0)
@@ -105,8 +105,13 @@ def _sharpened(picture: Tensor, detail: Tensor, small: Tensor) -> Tensor:
 
 def _laplacian(pictures: Tensor) -> Tensor:
     """Of the brightness: (N, C, H, W) -> (N, 1, H, W)."""
-    kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]).to(pictures)
-    return F.conv2d(F.pad(pictures.mean(1, keepdim=True), [1] * 4, mode="reflect"), kernel[None, None])
+    x = _padded(pictures.mean(1, keepdim=True))
+    beside = x[..., 1:-1, :-2] + x[..., 1:-1, 2:] + x[..., :-2, 1:-1] + x[..., 2:, 1:-1]
+    return beside - 4 * x[..., 1:-1, 1:-1]
+
+
+def _padded(pictures: Tensor) -> Tensor:
+    return F.pad(pictures, [1] * 4, mode="replicate")
 
 
 def _regional(values: Tensor, small: Tensor) -> Tensor:
