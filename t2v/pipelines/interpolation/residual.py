@@ -10,7 +10,7 @@ from torch import Tensor
 
 COLOUR_BLUR = 1 / 32  # standard deviation of the low pass, of the width
 _LIKENESS_BLUR = 1 / 64
-_ALIKE = 0.3  # root mean square difference, pixels from -1 to 1, at which a picture's share has fallen to 1 / e
+_ALIKE = 0.25  # root mean square difference, pixels from -1 to 1, at which a picture's share has fallen to 1 / e
 _REGION = 1 / 8  # standard deviation of the window, of the width, over which sharpness is compared
 _SHARPEST = 2.0  # times the detail that may be added
 
@@ -40,10 +40,10 @@ class KnownFrames:
 
 @dataclass(frozen=True)
 class Guesses:
-    """What was shown to the network in place of the frames that it made: a cross-fade, or pictures moved by flow."""
+    """What may be in place of the frames that the network made: a cross-fade, or pictures moved by flow."""
 
     pictures: Iterable[Tensor]  # (3, H, W) each
-    returned: Tensor  # (N, 3, h, w): as the autoencoder gives them back
+    returned: Tensor  # (N, 3, h, w): what the network was shown of them, decoded
 
 
 def give_back(made: Tensor, times: Sequence[float], known: KnownFrames, guesses: Guesses) -> Iterator[Tensor]:
@@ -53,7 +53,9 @@ def give_back(made: Tensor, times: Sequence[float], known: KnownFrames, guesses:
     known ones; linear in time between known frames and constant beyond them. Where a made frame is like a neighbour, or
     like what was guessed for it, as the model returns these, their own pixels take its place: what stands still stays
     as it is in the known frames. Elsewhere they would leave a ghost. Where the outcome is softer than the neighbours
-    round there it is sharpened, so that a video is not sharp and soft by turns.
+    round there, what is not theirs is sharpened, so that a video is not sharp and soft by turns.
+
+    Pixels may leave the range a little.
 
     Args:
         made: frames (N, 3, h, w) from -1 to 1 at `times`.
@@ -62,7 +64,7 @@ def give_back(made: Tensor, times: Sequence[float], known: KnownFrames, guesses:
     """
     width, size = known.small.shape[-1], known.pictures.shape[2:]
     colour = low_pass(known.small - known.returned, COLOUR_BLUR * width)
-    detail = _regional(_laplacian(known.pictures).square(), known.small)
+    detail = _regional(_laplacian(known.pictures).square(), known.small.shape[2:])
     places = np.interp(times, known.times, np.arange(len(known.times)))
     for frame, place, guess, returned_guess in zip(made, places, guesses.pictures, guesses.returned, strict=True):
         before = int(place)
@@ -73,10 +75,11 @@ def give_back(made: Tensor, times: Sequence[float], known: KnownFrames, guesses:
         likeness = _likeness(frame, returned, _LIKENESS_BLUR * width)
         near = torch.cat([shares, torch.ones_like(shares[:1])]) * likeness
         near = near / near.sum(0).clamp(min=1e-6) * likeness.amax(0)
-        near = F.interpolate(near, size, mode="bilinear", antialias=True)
+        own = 1 - (shares * likeness[:2]).sum(0, keepdim=True)  # 0 where both neighbours show the same
+        near, own = (F.interpolate(values, size, mode="bilinear", antialias=True) for values in (near, own))
         coloured = _scaled((frame + (shares * colour[pair]).sum(0))[None], size)[0]
         mixed = coloured * (1 - near.sum(0)) + (near * pictures).sum(0)
-        yield _sharpened(mixed[None], (shares * detail[pair]).sum(0), known.small)[0]
+        yield _sharpened(mixed[None], own, (shares * detail[pair]).sum(0))[0]
 
 
 def _likeness(frame: Tensor, others: Tensor, blur: float) -> Tensor:
@@ -85,22 +88,24 @@ def _likeness(frame: Tensor, others: Tensor, blur: float) -> Tensor:
     return torch.exp(-difference / _ALIKE**2)
 
 
-def _sharpened(picture: Tensor, detail: Tensor, small: Tensor) -> Tensor:
+def _sharpened(picture: Tensor, own: Tensor, detail: Tensor) -> Tensor:
     """A picture (1, C, H, W), with as much of what a blur takes from it that its mean squared Laplacian is `detail`.
 
     Round each pixel by itself, and never softer: with p the picture and m what the blur takes, the amount a solves
     mean(L(p + a m)^2) = detail.
 
     Args:
+        own: (1, 1, H, W), 1 where the picture may change, 0 where it must not.
         detail: (1, h, w), of `_regional`.
     """
-    mask = picture - F.avg_pool2d(_padded(picture), 3, stride=1)
-    own, added = _laplacian(picture), _laplacian(mask)
-    square, linear, constant = (_regional(values, small) for values in (added * added, added * own, own * own))
+    lost = own * (picture - F.avg_pool2d(_padded(picture), 3, stride=1))
+    before, added = _laplacian(picture), _laplacian(lost)
+    size = detail.shape[1:]
+    square, linear, constant = (_regional(v, size) for v in (added * added, added * before, before * before))
     missing = (detail - constant).clamp(min=0)
-    amount = ((linear.square() + square * missing).sqrt() - linear) / square.clamp(min=1e-12)
+    amount = missing / (linear + (linear.square() + square * missing).sqrt()).clamp(min=1e-12)
     amount = F.interpolate(amount.clamp(0, _SHARPEST), picture.shape[2:], mode="bilinear", antialias=True)
-    return picture + amount * mask
+    return picture + amount * lost
 
 
 def _laplacian(pictures: Tensor) -> Tensor:
@@ -114,9 +119,9 @@ def _padded(pictures: Tensor) -> Tensor:
     return F.pad(pictures, [1] * 4, mode="replicate")
 
 
-def _regional(values: Tensor, small: Tensor) -> Tensor:
-    """Means round each place: (N, 1, H, W) -> (N, 1, h, w), the size of `small`."""
-    return low_pass(F.interpolate(values, small.shape[2:], mode="area"), _REGION * small.shape[3])
+def _regional(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Means round each place: (N, 1, H, W) -> (N, 1, *size)."""
+    return low_pass(F.interpolate(values, tuple(size), mode="area"), _REGION * size[1])
 
 
 def _scaled(pictures: Tensor, size: Sequence[int]) -> Tensor:

@@ -96,3 +96,23 @@ def test_a_frame_is_as_sharp_as_its_neighbours() -> None:
     assert abs(sharpness[2] / sharpness[0] - 1) < 0.1
     assert sharpness[3] < 0.5 * sharpness[0]  # what is not there is not made up
     torch.testing.assert_close(with_known(1.2 * pattern, [0.5], known, known), 1.2 * pattern, atol=0.05, rtol=0)
+
+
+def test_sharpness_follows_the_nearer_of_two_unequal_neighbours() -> None:
+    known = torch.stack([fine_pattern(64, 64, 5), 3 * fine_pattern(64, 64, 6)])
+    made = 2.0 * fine_pattern(64, 64, 7)[None].repeat(2, 1, 1, 1) + 1
+    made = low_pass(made, 0.5)
+    out = with_known(made, [0.2, 0.8], known, known - 1)  # as if the model darkened what it returns
+    assert _laplacian(out[1:]).square().mean() > 1.5 * _laplacian(out[:1]).square().mean()
+
+
+def test_what_stands_still_beside_what_moves_is_not_sharpened() -> None:
+    """At the left texture that the network makes anew, and too soft; at the right faint grain in both known frames."""
+    left = torch.stack([fine_pattern(64, 48, seed) for seed in (8, 9, 10)]) * 2
+    right = 0.1 * fine_pattern(64, 48, 11).expand(3, -1, -1, -1)
+    first, second, truth = torch.cat([left, right], dim=3).split(1)
+    known = torch.cat([first, second])
+    made = torch.cat([0.6 * truth[..., :48] + 0.4 * low_pass(truth[..., :48], 1.0), truth[..., 48:]], dim=3)
+    out = with_known(made, [0.5], known, known)
+    assert _laplacian(out[..., :40]).square().mean() > 1.2 * _laplacian(made[..., :40]).square().mean()
+    torch.testing.assert_close(out[..., 56:], truth[..., 56:], atol=1e-3, rtol=0)
