@@ -77,7 +77,8 @@ def give_back(made: Tensor, times: Sequence[float], known: KnownFrames, guesses:
         near = near / near.sum(0).clamp(min=1e-6) * likeness.amax(0)
         own = 1 - (shares * likeness[:2]).sum(0, keepdim=True)  # 0 where both neighbours show the same
         near, own = (F.interpolate(values, size, mode="bilinear", antialias=True) for values in (near, own))
-        coloured = _scaled((frame + (shares * colour[pair]).sum(0))[None], size)[0]
+        coloured = (frame + (shares * colour[pair]).sum(0))[None]
+        coloured = F.interpolate(coloured, size, mode="bicubic", antialias=True)[0]
         mixed = coloured * (1 - near.sum(0)) + (near * pictures).sum(0)
         yield _sharpened(mixed[None], own, (shares * detail[pair]).sum(0))[0]
 
@@ -122,7 +123,3 @@ def _padded(pictures: Tensor) -> Tensor:
 def _regional(values: Tensor, size: Sequence[int]) -> Tensor:
     """Means round each place: (N, 1, H, W) -> (N, 1, *size)."""
     return low_pass(F.interpolate(values, tuple(size), mode="area"), _REGION * size[1])
-
-
-def _scaled(pictures: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(pictures, tuple(size), mode="bicubic", antialias=True)

@@ -1,5 +1,6 @@
 """The network as a way to make frames: the size it works at, tiles of large frames."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from t2v.errors import InputError
 from t2v.models.folder import load_components
 from t2v.models.interpolation import save_interpolation, widen
 from t2v.pipelines.interpolation.diffusion import DiffusionFill, FillSettings, _Clip, _to_model_range
+from t2v.pipelines.interpolation.residual import Guesses, KnownFrames
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,28 @@ def test_a_hint_by_flow_is_shown_in_place_of_the_cross_fade(tiny_model: Path, we
     torch.testing.assert_close(single[:, 1], single[:, 0])
     with pytest.raises(InputError, match="unknown hint 'zero': known are crossfade, flow"):
         FillSettings(hint="zero")
+
+
+def test_guesses_are_those_of_the_times_asked_for_and_not_of_frames_thrown_away(
+    tiny_model: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def record(made: torch.Tensor, times: list[float], known: KnownFrames, guesses: Guesses) -> Iterator[torch.Tensor]:
+        seen.append((times, torch.stack(list(guesses.pictures)), guesses.returned))
+        yield from made
+
+    monkeypatch.setattr("t2v.pipelines.interpolation.diffusion.give_back", record)
+    fill = fill_with(tiny_model, weights)
+    fill.min_frames = 7
+    black_to_white = np.stack([np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)])
+    fill(black_to_white, [0.0, 1.0], [0.25, 0.8])
+    ((times, pictures, returned),) = seen
+    assert times == [0.25, 0.8]
+    torch.testing.assert_close(pictures.mean((1, 2, 3)), torch.tensor([-0.5, 0.6]), atol=0.01, rtol=0)
+    ends = fill._encode(_to_model_range(black_to_white, fill.device))
+    shown = torch.stack([(1 - time) * ends[:, :, 0] + time * ends[:, :, 1] for time in times], dim=2)
+    torch.testing.assert_close(returned, fill._decode(shown))
 
 
 def test_out_of_memory_names_what_was_asked_and_the_options(
