@@ -24,6 +24,7 @@ COMMANDS = (
     "info",
     "convert",
     "inflate",
+    "average",
     "train",
     "evaluate",
     "bench",
