@@ -164,12 +164,13 @@ def _print_interpolation(report: dict[str, Any]) -> None:
     """A line for each method in each bucket, and for each gate."""
     from t2v.evaluation.gate import gate_line
 
-    for bucket, rows in [*report["buckets"].items(), ("not linear", report["curved"])]:
+    straight = {"straight line": {"actor_error": report["straight_line"]}}
+    for bucket, rows in [*report["buckets"].items(), ("not linear", report["curved"] | straight)]:
         for name, found in rows.items():
             figures = "  ".join(
                 f"{metric} {number(value['mean'], 2)} [{number(value['low'], 2)}, {number(value['high'], 2)}]"
                 for metric, value in found.items()
             )
-            print(f"{bucket:<10} {name:<11} n {found['psnr']['n']:<3} {figures}")
+            print(f"{bucket:<10} {name:<13} n {found['actor_error']['n']:<3} {figures}")
     for gate in report["gates"]:
         print(gate_line(gate))

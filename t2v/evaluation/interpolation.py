@@ -59,11 +59,16 @@ class _Clip:
         return next(name for name, bound in BUCKETS.items() if furthest < bound)
 
     @property
-    def is_curved(self) -> bool:
-        """Whether the actor does not move evenly along a line."""
+    def off_line(self) -> NDArray[np.float64]:
+        """(F,) how far the actor is from where it would be on an even way from end to end, pixels of 64 px height."""
         share = np.linspace(0, 1, len(self.path.x))
         off = [values - (values[0] + share * (values[-1] - values[0])) for values in (self.path.x, self.path.y)]
-        return bool(self.scale * np.hypot(*off).max() > CURVED)
+        return self.scale * np.hypot(*off)
+
+    @property
+    def is_curved(self) -> bool:
+        """Whether the actor does not move evenly along a line."""
+        return bool(self.off_line.max() > CURVED)
 
 
 def evaluate_interpolation(
@@ -72,7 +77,8 @@ def evaluate_interpolation(
     """Fill in the inner frames of every clip from its ends, by every method, and measure them.
 
     Returns: `clips`, one line each with the figures of every method; `buckets`, their means with 95% intervals by
-    amount of motion; `curved`, the same for paths that are not linear; `extension`; and `gates`.
+        amount of motion; `curved`, the same for paths that are not linear; `straight_line`, how far an even way between
+        the actor's true ends is off them; `extension`; and `gates`.
     """
     lines: list[dict[str, Any]] = []
     previous: Frames | None = None
@@ -96,8 +102,13 @@ def summarise(
         for bucket in BUCKETS
         if any(line["bucket"] == bucket for line in lines)
     }
-    curved = _means([line for line in lines if line["curved"]], names)
-    report: dict[str, Any] = {"buckets": buckets, "curved": curved, "extension": _extension_means(lines, methods)}
+    curved = [line for line in lines if line["curved"]]
+    report: dict[str, Any] = {
+        "buckets": buckets,
+        "curved": _means(curved, names),
+        "straight_line": bootstrap_mean(np.array([line["off_line"] for line in curved])),
+        "extension": _extension_means(lines, methods),
+    }
     if rates is not None:
         report["frame_rates"] = rates
     return {**report, "gates": gates(report), "clips": list(lines)}
@@ -117,8 +128,9 @@ def _measure(
     sprite = request.pictures(labelled.actor)
     methods = {name: _figures(inside, clip, through, sprite, labelled.height) for name, inside in made.items()}
     extension = {name: _extended(fill, clip.frames, times) for name, fill in request.methods.items()}
-    facts = {"clip": labelled.path.name, "verb": labelled.verb, "gap": clip.gap, "bucket": clip.bucket}
-    return {**facts, "curved": clip.is_curved, "methods": methods, "extension": extension}
+    facts: dict[str, Any] = {"clip": labelled.path.name, "verb": labelled.verb, "gap": clip.gap, "bucket": clip.bucket}
+    facts |= {"curved": clip.is_curved, "off_line": float(np.median(clip.off_line[1:-1]))}
+    return {**facts, "methods": methods, "extension": extension}
 
 
 def _figures(
