@@ -18,7 +18,7 @@ BUCKETS = {"static": 1.0, "small": 4.0, "medium": 16.0, "large": np.inf}  # uppe
 METRICS = ("psnr", "psnr_autoencoder", "flow_error", "sharpness", "actor_error")
 CURVED = 1.0  # pixels at 64 px height that a path lies off the straight line, to be called not linear
 CONTEXT = 4  # known frames of extensions
-_RATE_CLIPS = 8  # clips whose first frame is set in motion at every rate
+_RATE_CLIPS = 24  # clips whose first frame is set in motion at every rate
 
 
 class RoundTrip(Protocol):
