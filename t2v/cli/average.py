@@ -20,20 +20,21 @@ def average(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write; must not exist.")],
     quiet: options.Quiet = False,
 ) -> None:
-    """Average the weights of several trainings that went on from the same weights.
+    """Average the weights of several trainings of one network.
 
-    Often better than each of them by itself, and as fast as one: trainings with other seeds or data, or the last two of
-    a row. Networks of different origin have no meaningful mean.
+    They are trainings with other seeds or data from one start, or one and what goes on from it. The mean is as fast as
+    one network, and may be better than each: measure it. Networks of different origin have no meaningful mean.
     """
-    from t2v.cli.outputs import check_folder
+    from t2v.cli.outputs import check_new_folder
     from t2v.cli.progress import Reporter
 
-    check_folder(output, overwrite=False)
+    check_new_folder(output)
 
-    from t2v.models.averaging import average_weights
+    from t2v.models import averaging
     from t2v.models.conversion import write_whole
 
     reporter = Reporter(quiet)
     with reporter.stage("averaging"):
-        write_whole(output, lambda folder: average_weights(sources, folder, reporter.step))
+        network = averaging.average(sources, reporter.step)
+    write_whole(output, network.save)
     typer.echo(output)

@@ -36,7 +36,7 @@ def convert(
     a folder for other tools and back; a model with such a motion becomes a folder of diffusers' AnimateDiffPipeline. A
     pickle becomes safetensors: only its tensors are read, nothing in it is run.
     """
-    from t2v.cli.outputs import check_file, check_folder
+    from t2v.cli.outputs import check_file, check_new_folder
 
     is_file = target.suffix == ".safetensors"
     if to is not None and is_file != (to is To.single_file):
@@ -44,7 +44,7 @@ def convert(
     if is_file:
         check_file(target, ".safetensors", overwrite)
     else:
-        check_folder(target, overwrite=False)
+        check_new_folder(target)
 
     from t2v.models.conversion import convert as convert_checkpoint
 

@@ -152,7 +152,7 @@ def export_vbench(
     Prompts and seeds go to a JSON beside the folder, for VBench wants nothing but videos in it. With --prompts, as
     VBench's all_dimension.txt, every one of them must be there. VBench itself runs in an environment of its own.
     """
-    from t2v.cli.outputs import check_folder, read_prompts
+    from t2v.cli.outputs import check_new_folder, read_prompts
     from t2v.errors import InputError
     from t2v.evaluation.vbench import plan_export, write_export
     from t2v.models.base import save_json
@@ -160,7 +160,7 @@ def export_vbench(
     record = output.with_name(f"{output.name}.json")
     if existing := [path for path in (output, record) if path.exists()]:
         raise InputError(f"{existing[0]} exists; choose another --output")
-    check_folder(output, overwrite=False)
+    check_new_folder(output)
     exports = plan_export(videos, per_prompt, None if prompts is None else read_prompts(prompts))
     write_export(exports, output)
     save_json(record, [{"file": e.name, "prompt": e.prompt, "seed": e.seed, "source": str(e.source)} for e in exports])

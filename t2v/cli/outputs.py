@@ -143,6 +143,17 @@ def check_file(path: Path, suffix: str, overwrite: bool) -> None:
 def check_folder(path: Path, overwrite: bool) -> None:
     """Raise InputError unless the folder `path` can be made, parents included, or is there to be replaced."""
     _check_replaced(path, overwrite)
+    _check_parents(path)
+
+
+def check_new_folder(path: Path) -> None:
+    """Raise InputError where `path` is there already, or cannot be made as a folder, parents included."""
+    if os.path.lexists(path):
+        raise InputError(f"{path} exists; choose another name")
+    _check_parents(path)
+
+
+def _check_parents(path: Path) -> None:
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir():
         raise InputError(f"cannot write {path}: {parent} is a file")

@@ -41,6 +41,12 @@ class InterpolationRequest:
     swapped: str | None = None  # the method that is also given the ends of other clips, and stills at several rates
 
 
+def off_line(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Places (F, 2), seen from where they would be on an even way from the first to the last: the same shape."""
+    share = np.linspace(0, 1, len(places))[:, None]
+    return places - (places[0] + share * (places[-1] - places[0]))
+
+
 @dataclass(frozen=True)
 class _Clip:
     frames: Frames
@@ -61,9 +67,12 @@ class _Clip:
     @property
     def off_line(self) -> NDArray[np.float64]:
         """(F,) how far the actor is from where it would be on an even way from end to end, pixels of 64 px height."""
-        share = np.linspace(0, 1, len(self.path.x))
-        off = [values - (values[0] + share * (values[-1] - values[0])) for values in (self.path.x, self.path.y)]
-        return self.scale * np.hypot(*off)
+        return self.scale * np.hypot(*off_line(np.stack([self.path.x, self.path.y], 1)).T)
+
+    @property
+    def straight_line_error(self) -> float:
+        """`actor_error` of who goes evenly from true end to true end."""
+        return float(np.median(self.off_line[1:-1]))
 
     @property
     def is_curved(self) -> bool:
@@ -77,8 +86,8 @@ def evaluate_interpolation(
     """Fill in the inner frames of every clip from its ends, by every method, and measure them.
 
     Returns: `clips`, one line each with the figures of every method; `buckets`, their means with 95% intervals by
-        amount of motion; `curved`, the same for paths that are not linear; `straight_line`, how far an even way between
-        the actor's true ends is off them; `extension`; and `gates`.
+        amount of motion; `curved`, the same for paths that are not linear; `straight_line`, the actor's error on those
+        of an even way between its true ends; `extension`; and `gates`. Errors are in pixels of 64 px height.
     """
     lines: list[dict[str, Any]] = []
     previous: Frames | None = None
@@ -106,7 +115,7 @@ def summarise(
     report: dict[str, Any] = {
         "buckets": buckets,
         "curved": _means(curved, names),
-        "straight_line": bootstrap_mean(np.array([line["off_line"] for line in curved])),
+        "straight_line": bootstrap_mean(np.array([line["straight_line"] for line in curved])),
         "extension": _extension_means(lines, methods),
     }
     if rates is not None:
@@ -129,7 +138,7 @@ def _measure(
     methods = {name: _figures(inside, clip, through, sprite, labelled.height) for name, inside in made.items()}
     extension = {name: _extended(fill, clip.frames, times) for name, fill in request.methods.items()}
     facts: dict[str, Any] = {"clip": labelled.path.name, "verb": labelled.verb, "gap": clip.gap, "bucket": clip.bucket}
-    facts |= {"curved": clip.is_curved, "off_line": float(np.median(clip.off_line[1:-1]))}
+    facts |= {"curved": clip.is_curved, "straight_line": clip.straight_line_error}
     return {**facts, "methods": methods, "extension": extension}
 
 

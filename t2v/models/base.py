@@ -30,6 +30,8 @@ def load_json(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is missing: a model folder needs it; check the path or download the model again")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}): restore the file") from error
     if not isinstance(content, dict):

@@ -21,10 +21,10 @@ def test_nothing_is_left_or_replaced(t2v_command, tiny_image_model, tmp_path):
     t2v_command("inflate", tiny_image_model, "-o", "run", "--num-frames", 3)
     before = sorted(tmp_path.rglob("*"))
     for sources, output, message in (
-        (["run/motion", "nowhere"], "mean", "nowhere is no network's folder"),
+        (["run/motion", "nowhere"], "deep/er/mean", "nowhere is no network's folder"),
         (["run/motion"], "mean", "takes at least two networks, got 1"),
-        (["run/motion", tiny_image_model / "unet"], "mean", "in config.json than run/motion"),
-        (["run/motion", "run/motion"], "run/motion", "run/motion exists"),
+        (["run/motion", tiny_image_model / "unet"], "deep/mean", "average trainings of one configuration"),
+        (["run/motion", "run/motion"], "run/motion", "run/motion exists; choose another name\n"),
     ):
         done = t2v_command("average", *sources, "-o", output)
         assert done.code == 2 and message in done.err and done.err.count("\n") == 1, done.err

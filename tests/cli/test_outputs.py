@@ -8,6 +8,7 @@ from t2v.cli.outputs import (
     check_file,
     check_folder,
     check_jobs,
+    check_new_folder,
     plan_jobs,
     read_prompts,
     read_sidecar,
@@ -154,6 +155,17 @@ def test_check_file_replaces_only_when_told_to(tmp_path):
     check_file(path, ".json", overwrite=True)
     with pytest.raises(InputError, match="exists; choose another --output or add --overwrite"):
         check_file(path, ".json", overwrite=False)
+
+
+def test_check_new_folder_refuses_what_is_there(tmp_path):
+    check_new_folder(tmp_path / "new" / "motion")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("link", ""):
+        with pytest.raises(InputError, match=r"exists; choose another name$"):
+            check_new_folder(tmp_path / name)
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(InputError, match=r"a\.mp4 is a file"):
+        check_new_folder(tmp_path / "a.mp4" / "motion")
 
 
 def test_check_folder_refuses_a_folder_inside_a_file(tmp_path):

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -134,6 +135,18 @@ def test_load_config_refuses(tmp_path, text, word):
     with pytest.raises(InputError) as error:
         load_config(tmp_path)
     expect_one_line(error, str(tmp_path / "config.json"), word)
+
+
+def test_load_config_that_may_not_be_read(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text("{}")
+
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(InputError) as error:
+        load_config(tmp_path)
+    expect_one_line(error, "cannot read", str(tmp_path / "config.json"), "Permission denied")
 
 
 def test_save_json_keeps_unicode(tmp_path):
