@@ -158,9 +158,9 @@ def export_vbench(
     from t2v.models.base import save_json
 
     record = output.with_name(f"{output.name}.json")
-    if existing := [path for path in (output, record) if path.exists()]:
-        raise InputError(f"{existing[0]} exists; choose another --output")
     check_new_folder(output)
+    if record.exists():
+        raise InputError(f"{record} exists; choose another --output")
     exports = plan_export(videos, per_prompt, None if prompts is None else read_prompts(prompts))
     write_export(exports, output)
     save_json(record, [{"file": e.name, "prompt": e.prompt, "seed": e.seed, "source": str(e.source)} for e in exports])

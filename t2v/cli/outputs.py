@@ -154,9 +154,9 @@ def check_new_folder(path: Path) -> None:
 
 
 def _check_parents(path: Path) -> None:
-    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
     if not parent.is_dir():
-        raise InputError(f"cannot write {path}: {parent} is a file")
+        raise InputError(f"cannot write {path}: {parent} is not a folder")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"cannot write {path}: no permission to write in {parent}")
 

@@ -65,19 +65,19 @@ class _Clip:
         return next(name for name, bound in BUCKETS.items() if furthest < bound)
 
     @property
-    def off_line(self) -> NDArray[np.float64]:
+    def distance_off_line(self) -> NDArray[np.float64]:
         """(F,) how far the actor is from where it would be on an even way from end to end, pixels of 64 px height."""
         return self.scale * np.hypot(*off_line(np.stack([self.path.x, self.path.y], 1)).T)
 
     @property
     def straight_line_error(self) -> float:
         """`actor_error` of who goes evenly from true end to true end."""
-        return float(np.median(self.off_line[1:-1]))
+        return float(np.median(self.distance_off_line[1:-1]))
 
     @property
     def is_curved(self) -> bool:
         """Whether the actor does not move evenly along a line."""
-        return bool(self.off_line.max() > CURVED)
+        return bool(self.distance_off_line.max() > CURVED)
 
 
 def evaluate_interpolation(
@@ -87,7 +87,7 @@ def evaluate_interpolation(
 
     Returns: `clips`, one line each with the figures of every method; `buckets`, their means with 95% intervals by
         amount of motion; `curved`, the same for paths that are not linear; `straight_line`, the actor's error on those
-        of an even way between its true ends; `extension`; and `gates`. Errors are in pixels of 64 px height.
+        of an even way between its true ends; `extension`; and `gates`. `actor_error` is in pixels of 64 px height.
     """
     lines: list[dict[str, Any]] = []
     previous: Frames | None = None

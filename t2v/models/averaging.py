@@ -1,6 +1,8 @@
 """One network from several trainings of it: the mean of their weights (Wortsman et al. 2022, "Model soups")."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import torch
 
 from t2v.errors import InputError
-from t2v.models.base import check_state_dict, load_config, load_header, load_state_dict, save_model, weight_files
+from t2v.models.base import load_config, load_header, load_state_dict, save_model, weight_files
 from t2v.models.lora import LORA_FILE
 
 
@@ -19,6 +21,10 @@ class Network:
     config: dict[str, Any]
     weights: dict[str, torch.Tensor]
     metadata: dict[str, str]  # of the header of its file
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of every tensor."""
+        return {name: tuple(tensor.shape) for name, tensor in self.weights.items()}
 
     def save(self, folder: Path) -> None:
         """Write the folder, which is made if needed."""
@@ -43,8 +49,8 @@ def average(sources: Sequence[Path], on_source: Callable[[int, int], None] = lam
         network = _read(source)
         first = networks[0] if networks else network
         _check(f"{source}/config.json", network.config, first.config, sources[0])
-        _check(f"{source}, header of its weights", network.metadata, first.metadata, sources[0])
-        check_state_dict(first.weights, network.weights, str(source))
+        _check(f"{source}, header of its weights", _parsed(network.metadata), _parsed(first.metadata), sources[0])
+        _check(f"{source}, shapes of its weights", network.shapes(), first.shapes(), sources[0])
         networks.append(network)
         on_source(len(networks), len(sources))
     means = {name: _mean([network.weights[name] for network in networks]) for name in first.weights}
@@ -59,15 +65,29 @@ def _read(folder: Path) -> Network:
     return Network(load_config(folder), load_state_dict(folder), load_header(weight_files(folder)[0]).metadata)
 
 
-def _check(what: str, found: dict[str, Any], first: dict[str, Any], named: Path) -> None:
-    """Raise InputError, which names the first field that is not the same; `_diffusers_version` and such may differ."""
+def _parsed(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """A file's header with what is JSON in it read, as configs are."""
+    found: dict[str, Any] = dict(metadata)
+    for name, text in metadata.items():
+        with suppress(ValueError):
+            found[name] = json.loads(text)
+    return found
+
+
+def _check(what: str, found: Mapping[str, Any], first: Mapping[str, Any], named: Path) -> None:
+    """Raise InputError, which names the first field that differs; `_diffusers_version` and such may differ."""
+    for name, own, other in _differences(found, first):
+        raise InputError(f"{what}: {name} is {own}, that of {named} {other}: average trainings of one configuration")
+
+
+def _differences(found: Mapping[str, Any], first: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """The fields, as in `motion.fps`, that are not the same, and both values; null is as good as missing."""
     for name in [*first, *found]:
-        is_note = name.startswith("_") and name != "_class_name"
-        if found.get(name) != first.get(name) and not is_note:
-            raise InputError(
-                f"{what}: {name} is {found.get(name)!r}, that of {named} {first.get(name)!r}: "
-                "average trainings of one configuration"
-            )
+        own, other = found.get(name), first.get(name)
+        if isinstance(own, Mapping) and isinstance(other, Mapping):
+            yield from ((f"{name}.{inner}", *values) for inner, *values in _differences(own, other))
+        elif own != other and (name == "_class_name" or not name.startswith("_")):
+            yield name, own, other
 
 
 def _mean(tensors: Sequence[torch.Tensor]) -> torch.Tensor:

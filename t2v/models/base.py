@@ -26,10 +26,11 @@ PICKLE_REFUSED = (
 def load_json(path: str | Path) -> dict[str, Any]:
     """The object in a JSON file; InputError when it is missing, broken or not an object."""
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path} is missing: a model folder needs it; check the path or download the model again")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        missing = f"{path} is missing: a model folder needs it; check the path or download the model again"
+        raise InputError(missing) from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:

@@ -23,7 +23,7 @@ from tests.benchmarks.registry import RESULTS, save_rows
 
 NUM_FRAMES, STRIDE = 9, 3  # of a window: 8 of the 24 frames a second
 STEPS, BATCH_SIZE, RATE, WIDTH = 2500, 256, 1e-3, 128
-Windows = tuple[NDArray[np.float64], NDArray[np.float64]]
+Told = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     save_rows(rows, RESULTS / "uneven_paths.csv", replace=True)
 
 
-def windows(clip: LabelledClip, verbs: list[str]) -> list[Windows]:
+def windows(clip: LabelledClip, verbs: list[str]) -> list[Told]:
     """All windows of a clip: what is told of it, and how far (F, 2) the actor is off the straight line.
 
     Pixels of 64 px height.
@@ -93,7 +93,7 @@ def guess(network: nn.Sequential, told: NDArray[np.float64]) -> NDArray[np.float
     return np.pad(inner, ((0, 0), (1, 1), (0, 0)))
 
 
-def _stack(found: list[Windows]) -> Windows:
+def _stack(found: list[Told]) -> Told:
     told, off = zip(*found, strict=True)
     return np.stack(told), np.stack(off)
 

@@ -119,6 +119,7 @@ def test_evaluate_interpolation_measures_the_network_and_the_baselines(t2v_comma
     done = t2v_command(*options, *small, *sampling)
     assert (done.code, done.err) == (0, "") and done.out.splitlines()[-1] == "r.json"
     report = json.loads((tmp_path / "r.json").read_text())
+    assert f"not linear straight line n {report['straight_line']['n']} " in done.out
     (line, *_), names = report["clips"], {"diffusion", "crossfade", "hold", "autoencoder"}
     assert line["methods"].keys() == names and report["clips"][1]["methods"].keys() == names | {"swapped"}
     record = report["protocol"]["methods"]["diffusion"]

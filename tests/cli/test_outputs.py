@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -164,13 +165,14 @@ def test_check_new_folder_refuses_what_is_there(tmp_path):
         with pytest.raises(InputError, match=r"exists; choose another name$"):
             check_new_folder(tmp_path / name)
     (tmp_path / "a.mp4").touch()
-    with pytest.raises(InputError, match=r"a\.mp4 is a file"):
-        check_new_folder(tmp_path / "a.mp4" / "motion")
+    for name in ("a.mp4", "link"):
+        with pytest.raises(InputError, match=rf"{re.escape(name)} is not a folder"):
+            check_new_folder(tmp_path / name / "motion")
 
 
 def test_check_folder_refuses_a_folder_inside_a_file(tmp_path):
     (tmp_path / "a.mp4").touch()
-    with pytest.raises(InputError, match=r"a\.mp4 is a file"):
+    with pytest.raises(InputError, match=r"a\.mp4 is not a folder"):
         check_folder(tmp_path / "a.mp4" / "motion", overwrite=False)
 
 

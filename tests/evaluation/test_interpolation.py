@@ -3,7 +3,7 @@ import pytest
 
 from t2v.evaluation import interpolation
 from t2v.evaluation.frame_metrics import bootstrap_mean, flow_error, psnr, sharpness
-from t2v.evaluation.interpolation import CURVED, InterpolationRequest, _Clip, evaluate_interpolation, summarise
+from t2v.evaluation.interpolation import InterpolationRequest, _Clip, evaluate_interpolation, summarise
 from t2v.evaluation.interpolation_gates import gates
 from t2v.evaluation.labelled_clips import ActorPictures, labelled_clips
 from t2v.evaluation.matching import ActorPath
@@ -58,7 +58,6 @@ def test_a_perfect_method_passes_and_baselines_are_told_apart(clips_folder, pict
     assert large["diffusion"]["psnr"]["mean"] == 60 and large["crossfade"]["psnr"]["mean"] < 30
     assert large["diffusion"]["actor_error"]["mean"] < 1 < large["hold"]["actor_error"]["mean"]
     assert large["autoencoder"]["psnr"]["n"] == 1 and [line["curved"] for line in report["clips"]] == [False] * 2
-    assert all(0 <= line["straight_line"] <= CURVED for line in report["clips"])
     assert report["straight_line"] == {"mean": None, "low": None, "high": None, "n": 0}
     curved = summarise([{**line, "curved": True, "straight_line": 3.0} for line in report["clips"]], list(methods))
     assert curved["straight_line"]["mean"] == 3 and curved["straight_line"]["n"] == 2
@@ -73,10 +72,10 @@ def test_what_a_straight_line_misses():
     still = np.zeros(5)
     jump = ActorPath(np.linspace(0, 80, 5), np.array([50.0, 30, 20, 30, 50]), still, still, np.ones(5))
     clip = _Clip(np.zeros((5, 128, 128, 3), np.uint8), jump, 64 / 128)
-    np.testing.assert_allclose(clip.off_line, [0, 10, 15, 10, 0], atol=1e-12)
+    np.testing.assert_allclose(clip.distance_off_line, [0, 10, 15, 10, 0], atol=1e-12)
     assert clip.is_curved and clip.straight_line_error == 10
     late = ActorPath(np.array([0.0, 0, 0, 0, 80]), still, still, still, np.ones(5))
-    np.testing.assert_allclose(_Clip(clip.frames, late, 1.0).off_line, [0, 20, 40, 60, 0])
+    np.testing.assert_allclose(_Clip(clip.frames, late, 1.0).distance_off_line, [0, 20, 40, 60, 0])
     assert _Clip(clip.frames, late, 1.0).straight_line_error == 40
 
 
